@@ -257,7 +257,7 @@ def _decode_state(kind: type[_M], words: dict[bytes, _M], topic: str, payload: b
         return words[word]
     if not word.startswith(b"{"):
         if kind is Call and re.fullmatch(rb"[\w-]{1,64}", word):
-            return kind(state=CallState.OTHER)  # type: ignore[call-arg]
+            return kind(state=CallState.OTHER)
         allowed = ", ".join(w.decode() for w in words)
         raise PayloadError(f"{topic}: {payload[:80]!r}; a JSON object or one of {allowed} is allowed")
     return decode(kind, topic, payload)

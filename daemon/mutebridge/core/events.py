@@ -102,14 +102,14 @@ class AvailabilityChanged(Event, frozen=True):
     """`online` is None when the retained availability was deleted, which counts as never published."""
 
     controller: str
-    online: bool | None | Unreadable
+    online: bool | Unreadable | None
 
 
 class CallStateChanged(Event, frozen=True):
     """`C/call` arrived; None when it was deleted."""
 
     controller: str
-    call: Call | None | Unreadable
+    call: Call | Unreadable | None
     retained: bool = False
 
 
@@ -117,7 +117,7 @@ class MicStateChanged(Event, frozen=True):
     """`C/mic` arrived; None when it was deleted."""
 
     controller: str
-    mic: Mic | None | Unreadable
+    mic: Mic | Unreadable | None
     retained: bool = False
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 
 class MicLight(enum.Enum):
-    """What is known of the microphone: `OFF` no connected call, `UNKNOWN` a connected one whose microphone is not known."""
+    """What is known of the microphone: `OFF`: no call is connected; `UNKNOWN`: one is, but not its microphone."""
 
     OFF = "off"
     UNKNOWN = "unknown"
@@ -24,7 +24,7 @@ class Lights(msgspec.Struct, frozen=True, kw_only=True):
 
     `pending` is the wish of a command that is not answered yet (True: mute). `rejected` is true for a moment on the
     device whose press was ignored or refused. Both are shown only by lights that have a colour or word of their own
-    for them. `off_hook`, `ring` and `hold` are the lamps of a headset: a call uses the microphone, one rings, one is held.
+    for them. `off_hook`, `ring` and `hold` are the lamps of a headset: in a call, one rings, one is held.
     """
 
     mic: MicLight = MicLight.OFF

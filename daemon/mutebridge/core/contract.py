@@ -3,10 +3,10 @@
 Between the bridge (one per workstation, a *station*) and a *session controller*, which owns the softphone's microphone.
 Below `P = {prefix}/{station}` the bridge publishes `bridge/...` and each controller `C = controller/{name}/...`.
 
-The types here are the contract: the JSON Schemas and the AsyncAPI document in `config/contract/` are generated from them. A payload
-is UTF-8, at most 4 KiB; unknown fields are ignored, null means absent, an empty retained payload deletes. The bare
-words (`connected`, `muted`, ...) are payloads too, so that a shell script can be a controller. What comes in is
-untrusted: `PayloadError` says where it came from, what is wrong and what is allowed.
+The types here are the contract: the JSON Schemas and the AsyncAPI document in `config/contract/` are generated from
+them. A payload is UTF-8, at most 4 KiB; unknown fields are ignored, null means absent, an empty retained payload
+deletes. The bare words (`connected`, `muted`, ...) are payloads too, so that a shell script can be a controller. What
+comes in is untrusted: `PayloadError` says where it came from, what is wrong and what is allowed.
 """
 
 import enum
@@ -45,7 +45,7 @@ class CallState(enum.Enum):
     OTHER = "other"
 
     @classmethod
-    def _missing_(cls, value: object) -> "CallState":
+    def _missing_(cls, _value: object) -> "CallState":
         return cls.OTHER
 
 
@@ -114,7 +114,7 @@ class CommandError(enum.Enum):
     FAILED = "failed"
 
     @classmethod
-    def _missing_(cls, value: object) -> "CommandError":
+    def _missing_(cls, _value: object) -> "CommandError":
         return cls.FAILED
 
 
@@ -214,7 +214,7 @@ _AVAILABILITY_WORDS = {b"online": True, b"offline": False}
 
 
 def encode(message: _Message) -> bytes:
-    """The JSON of a message, UTF-8."""
+    """Return the JSON of a message, UTF-8."""
     return _ENCODER.encode(message)
 
 

@@ -29,9 +29,9 @@ class Event(msgspec.Struct, frozen=True):
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """A device as the bridge sees it.
 
-    `id` matches `[a-z0-9._-]{1,64}`, stays the same over unplug and replug, and is unique among attached devices. `kind` is the
-    kind of its connection (`serial`, `hid`). `can` names what it can do, in the field's words, for people and for
-    `P/bridge/device/{id}`.
+    `id` matches `[a-z0-9._-]{1,64}`, stays the same over unplug and replug, and is unique among attached devices.
+    `kind` is the kind of its connection (`serial`, `hid`). `can` names what it can do, in the field's words, for people
+    and for `P/bridge/device/{id}`.
     """
 
     id: str

@@ -6,8 +6,11 @@ live, unknown) is dark, so that a lit lamp never lies.
 """
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
+
+from mutebridge.core.contract import CallState
 
 
 class MicLight(enum.Enum):
@@ -36,3 +39,38 @@ class Lights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DARK = Lights()
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One controller as the lights see it; `muted` is None when unknown, `pending` the wish that is under way."""
+
+    call: CallState | None
+    muted: bool | None = None
+    pending: bool | None = None
+
+
+_OFF_HOOK = {CallState.CONNECTED, CallState.HELD, CallState.DIALING}
+
+
+def lights(lines: Sequence[Line]) -> Lights:
+    """What every attached device shows, the latest wish last in `lines`.
+
+    The mute light is on only if all connected calls are known to be muted.
+    """
+    connected = [line for line in lines if line.call is CallState.CONNECTED]
+    pending = [line.pending for line in connected if line.pending is not None]
+    return Lights(
+        mic=_mic_light({line.muted for line in connected}),
+        pending=pending[-1] if pending else None,
+        off_hook=any(line.call in _OFF_HOOK for line in lines),
+        ring=any(line.call is CallState.RINGING for line in lines),
+        hold=any(line.call is CallState.HELD for line in lines),
+    )
+
+
+def _mic_light(muted: set[bool | None]) -> MicLight:
+    if not muted:
+        return MicLight.OFF
+    if False in muted:
+        return MicLight.LIVE
+    return MicLight.UNKNOWN if None in muted else MicLight.MUTED

@@ -1,0 +1,676 @@
+"""The one place of decision: every event, wherever it comes from, becomes actions here.
+
+`Bridge.handle(event, now)` takes an event and the time and returns what is to be done, in order; `wake_at` says when it
+wants `TimeCame`. It knows no report, topic or serial line.
+
+A press goes through the *gate*: broker up, controller online, its call connected. What it asks for (`press_modes`)
+becomes absolute commands to the controllers concerned (`commands`); their mic-state events (`controller_state`) are the
+only truth, from which the lights are derived (`lights`). Commands leave before anything else, except that the lights go
+dark before an unmute leaves.
+
+A *hold* is a button that is down. A *standing wish* follows when one is let go, or lost while down, that made a
+microphone live: a fresh mute every half second until the microphone is known to be muted, the call ends, or a person
+presses again. No fault ever asks for an unmute.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from mutebridge.core.commands import REPEAT_AFTER_S, Commands, Pending, Press
+from mutebridge.core.contract import (
+    Action,
+    CallState,
+    Command,
+    CommandError,
+    DeviceState,
+    Outcome,
+    PressEvent,
+    Source,
+)
+from mutebridge.core.controller_state import ControllerState
+from mutebridge.core.events import (
+    AvailabilityChanged,
+    BridgeAction,
+    BrokerLost,
+    BrokerUp,
+    CallStateChanged,
+    CommandAnswered,
+    Device,
+    DeviceAttached,
+    DeviceDetached,
+    Event,
+    Level,
+    Log,
+    MicStateChanged,
+    MutePressed,
+    MuteReleased,
+    MuteSwitched,
+    MuteToggled,
+    OwnAvailabilitySeen,
+    OwnDeviceSeen,
+    PublishAvailability,
+    PublishCommand,
+    PublishDevice,
+    PublishPressEvent,
+    TimeCame,
+    Unreadable,
+    WriteLights,
+)
+from mutebridge.core.lights import Lights, Line, lights
+from mutebridge.core.press_modes import Gesture, Wish, gesture_name, wish
+
+EXPIRES_AFTER_S = 2.0
+STANDING_EVERY_S = 0.5
+STANDING_REFUSED_EVERY_S = 5.0
+REJECTED_SHOWN_S = 1.0
+MAX_CONTROLLERS = 64
+
+_ALREADY = ("already_muted", "already_live")
+
+_ADVICE = {
+    CommandError.NOT_CONNECTED: "the softphone says that its call is not connected",
+    CommandError.NOT_ALLOWED: "the softphone refused although the call is connected: another program or person owns the"
+    " call, or a permission is missing",
+    CommandError.MISSING_SCOPE: "the softphone's login lacks a permission: ask the administrator to grant the scope",
+    CommandError.EXPIRED: "it arrived too late: look at the network, and at the clocks if this repeats",
+    CommandError.STALE: "the call or its microphone changed in between: press again",
+    CommandError.FAILED: "the softphone failed",
+}
+
+
+class _Standing(msgspec.Struct):
+    call_id: str | None
+    press: Press
+    next_at: float
+    reported: bool = False
+    refused: bool = False
+
+
+class _Controller:
+    """One controller: what is known of it and what it was sent."""
+
+    def __init__(self, name: str) -> None:
+        self.state = ControllerState(name)
+        self.commands = Commands()
+        self.standing: _Standing | None = None
+        self.unreadable: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        return self.state.name
+
+    @property
+    def pending(self) -> Pending | None:
+        """The command that is under way for the call that is connected now."""
+        pending = self.commands.pending
+        if pending is None or not self.state.connected:
+            return None
+        return pending if pending.is_for(self.state.epoch, self.state.call_id) else None
+
+    def muted(self, now: float) -> bool | None:
+        """What the microphone is known to do: `muted` counts only without doubt."""
+        muted = self.state.muted(now)
+        return None if muted and self.commands.in_doubt else muted
+
+    def wished(self, now: float) -> bool | None:
+        """What a further press inverts: the newest pending wish, else the microphone."""
+        return self.pending.wish if self.pending else self.muted(now)
+
+
+class _Hold(msgspec.Struct):
+    """A button that is down; `calls` are those that its press acted on, by controller."""
+
+    press: Press
+    wish: Wish
+    calls: dict[str, str | None]
+
+
+class _Attached(msgspec.Struct):
+    device: Device
+    told: Lights | None = None
+    hold: _Hold | None = None
+    switched: bool | None = None
+    rejected_until: float = 0.0
+
+
+class Bridge:
+    """The state of one station. Times are seconds of one monotonic clock.
+
+    `new_id` returns a fresh unguessable id at each call. `unix_ms_at_zero` is the Unix time in milliseconds at moment 0
+    of the monotonic clock; it dates commands to controllers whose own clock is not known.
+    """
+
+    def __init__(self, new_id: Callable[[], str], unix_ms_at_zero: float = 0.0) -> None:
+        self._new_id = new_id
+        self._unix_ms_at_zero = unix_ms_at_zero
+        self._now = 0.0
+        self._broker_up = False
+        self._controllers: dict[str, _Controller] = {}
+        self._too_many_said = False
+        self._devices: dict[str, _Attached] = {}
+        self._muted_by_last_press: dict[str, str | None] = {}  # the call_id, by controller
+        self._commands: list[BridgeAction] = []
+        self._rest: list[BridgeAction] = []
+
+    def handle(self, event: Event, now: float) -> list[BridgeAction]:
+        """Take one event; returns what is to be done, in order."""
+        self._now = now
+        self._commands, self._rest = [], []
+        self._let_lapse()
+        self._take(event)
+        for controller in self._controllers.values():
+            self._stand(controller)
+        return self._in_order(self._write_lights())
+
+    @property
+    def wake_at(self) -> float | None:
+        """The moment at which `TimeCame` is wanted; None: no moment."""
+        moments = [moment for controller in self._controllers.values() for moment in self._moments(controller)]
+        moments += [d.rejected_until for d in self._devices.values() if d.rejected_until > self._now]
+        return min(moments, default=None)
+
+    @property
+    def devices(self) -> list[Device]:
+        return [attached.device for attached in self._devices.values()]
+
+    # --- time
+
+    def _moments(self, controller: _Controller) -> Iterable[float]:
+        pending = controller.commands.pending
+        if pending is not None:
+            yield pending.expires
+            if pending.repeat_at is not None:
+                yield pending.repeat_at
+        if controller.standing is not None and self._gate(controller) is None:
+            yield controller.standing.next_at
+        good_until = controller.state.mic_good_until(self._now)
+        if good_until is not None and good_until > self._now:
+            yield good_until
+
+    def _let_lapse(self) -> None:
+        for controller in self._controllers.values():
+            pending = controller.commands.time_out(self._now)
+            if pending is not None:
+                self._ended(controller, pending, Outcome.TIMED_OUT, "no_answer")
+            pending = controller.pending
+            if pending is not None and pending.repeat_at is not None and self._now >= pending.repeat_at:
+                pending.repeat_at = None
+                if self._gate(controller) is None:
+                    self._publish(controller, pending)
+
+    # --- events
+
+    def _take(self, event: Event) -> None:  # noqa: C901, PLR0912 -- the table of events: one line each
+        match event:
+            case MutePressed() | MuteReleased() | MuteToggled() | MuteSwitched():
+                self._gesture(event)
+            case MicStateChanged():
+                self._mic_state_changed(event)
+            case CommandAnswered():
+                self._command_answered(event)
+            case CallStateChanged():
+                self._call_state_changed(event)
+            case AvailabilityChanged():
+                self._availability_changed(event)
+            case DeviceAttached():
+                self._device_attached(event.device)
+            case DeviceDetached():
+                self._device_detached(event)
+            case BrokerUp():
+                self._broker_came_up()
+            case BrokerLost():
+                self._broker_lost()
+            case OwnAvailabilitySeen():
+                if not event.online and self._broker_up:
+                    self._rest.append(PublishAvailability())
+            case OwnDeviceSeen():
+                if event.device_id not in self._devices:
+                    self._rest.append(PublishDevice(event.device_id, None))
+            case TimeCame():
+                pass
+
+    # --- devices
+
+    def _device_attached(self, device: Device) -> None:
+        known = self._devices.get(device.id)
+        if known is not None and known.device.press_mode is not device.press_mode:
+            self._let_go(known)
+        self._devices[device.id] = _Attached(device, hold=known.hold if known else None)
+
+    def _device_detached(self, event: DeviceDetached) -> None:
+        attached = self._devices.pop(event.device_id, None)
+        if attached is None:
+            return
+        self._let_go(attached, lost=True)
+        if self._broker_up:
+            self._rest.append(PublishDevice(event.device_id, None))
+
+    def _gesture(self, gesture: Gesture) -> None:
+        attached = self._devices.get(gesture.device_id)
+        if attached is None or _says_nothing_new(attached, gesture):
+            return
+        press = Press(self._new_id(), gesture.device_id, gesture_name(gesture), self._now)
+        match wish(attached.device.press_mode, gesture):
+            case None:
+                pass
+            case Wish.INVERT:
+                self._wish(attached, press, self._inverted())
+            case Wish.MUTE:
+                self._wish(attached, press, muted=True)
+            case Wish.LIVE:
+                self._wish(attached, press, muted=False)
+            case (Wish.HOLD_LIVE | Wish.HOLD_MUTE) as held:
+                self._hold(attached, press, held)
+            case Wish.LET_GO:
+                self._let_go(attached)
+
+    # --- presses
+
+    def _gate(self, controller: _Controller) -> str | None:
+        """Why no `set_mute` may leave for this controller; None: it may."""
+        if not self._broker_up:
+            return "broker_down"
+        if not controller.state.online:
+            return "controller_offline"
+        return None if controller.state.connected else "not_connected"
+
+    def _connected(self) -> list[_Controller]:
+        return [c for c in self._controllers.values() if self._gate(c) is None]
+
+    def _inverted(self) -> bool:
+        """Mute, unless every connected microphone is muted, or on its way to be."""
+        return not all(c.wished(self._now) for c in self._connected())
+
+    def _wish(self, attached: _Attached, press: Press, muted: bool) -> list[_Controller]:
+        """Send what a press asks for; returns the controllers to which something was sent."""
+        connected = self._connected()
+        if not connected:
+            self._ignored(attached, press, *self._why_not())
+            return []
+        targets = self._to_mute(connected) if muted else self._to_unmute(connected)
+        if not targets:
+            self._ignored(attached, press, _ALREADY[0] if muted else _ALREADY[1])
+            return []
+        if not muted:
+            targets = [c for c in targets if not self._clock_unknown(c)]
+            if not targets:
+                self._ignored(attached, press, "clock_unknown", "the softphone's clock is not known yet: press again")
+                return []
+        if muted:
+            self._muted_by_last_press = {c.name: c.state.call_id for c in targets}
+        attached.rejected_until = 0.0
+        for controller in targets:
+            self._end_standing(controller, Outcome.SUPERSEDED)
+            self._send(controller, press, muted=muted)
+        return targets
+
+    def _to_mute(self, connected: list[_Controller]) -> list[_Controller]:
+        return [c for c in connected if c.wished(self._now) is not True]
+
+    def _to_unmute(self, connected: list[_Controller]) -> list[_Controller]:
+        """Exactly those that the last press muted, else the one connected last; none when one is live already."""
+        if any(c.wished(self._now) is False for c in connected):
+            return []
+        by_last = [c for c in connected if self._was_muted_by_last_press(c)]
+        return by_last or [max(connected, key=lambda c: c.state.connected_since)]
+
+    def _was_muted_by_last_press(self, controller: _Controller) -> bool:
+        return self._muted_by_last_press.get(controller.name, ()) == controller.state.call_id
+
+    def _clock_unknown(self, controller: _Controller) -> bool:
+        clock = controller.state.clock
+        return clock.used and clock.offset_ms(self._now) is None
+
+    def _why_not(self) -> tuple[str, str]:
+        """Why no connected call is there, in a word and in words: of the controller that came nearest."""
+        if not self._broker_up:
+            return "broker_down", "the connection to the broker is down"
+        if not self._controllers:
+            return "no_controller", "no softphone has connected to the broker for this station"
+        online = [c for c in self._controllers.values() if c.state.online]
+        if not online:
+            return "controller_offline", "the softphone is not running, or has lost its connection"
+        states = [c.state.call_state for c in online]
+        state = next((s for s in states if s not in (None, CallState.DISCONNECTED)), None)
+        said = f"the call is {state.value}" if state is not None else "there is no call"
+        return "not_connected", f"{said}; the button works once a call is connected"
+
+    def _hold(self, attached: _Attached, press: Press, held: Wish) -> None:
+        if held is Wish.HOLD_LIVE:
+            targets = self._wish(attached, press, muted=False)
+        else:
+            mine = [c for c in self._connected() if c.wished(self._now) and self._was_muted_by_last_press(c)]
+            targets = self._wish(attached, press, muted=True) + mine
+        before = attached.hold.calls if attached.hold is not None else {}
+        attached.hold = _Hold(press, held, before | {c.name: c.state.call_id for c in targets})
+
+    def _let_go(self, attached: _Attached, *, lost: bool = False) -> None:
+        hold, attached.hold = attached.hold, None
+        if hold is None:
+            return
+        press = Press(hold.press.id, attached.device.id, "lost" if lost else "release", self._now)
+        if hold.wish is Wish.HOLD_LIVE:
+            self._stand_up(hold, press)
+        elif not lost:
+            self._undo(hold, press)
+
+    def _stand_up(self, hold: _Hold, press: Press) -> None:
+        """Make it a standing wish that everything be muted: what the press acted on, and what is connected now."""
+        calls = hold.calls | {c.name: c.state.call_id for c in self._connected()}
+        self._muted_by_last_press = calls
+        for name, call_id in calls.items():
+            controller = self._controllers[name]
+            if controller.state.call is None or _goes_on(controller.state, call_id):
+                controller.standing = _Standing(call_id, press, self._now)
+
+    def _undo(self, hold: _Hold, press: Press) -> None:
+        """Make live again what the cough button muted, unless it is not muted any more."""
+        for name, call_id in hold.calls.items():
+            controller = self._controllers[name]
+            same = self._gate(controller) is None and controller.state.call_id == call_id
+            if same and controller.wished(self._now) and not self._clock_unknown(controller):
+                self._end_standing(controller, Outcome.SUPERSEDED)
+                self._send(controller, press, muted=False)
+
+    # --- commands
+
+    def _send(self, controller: _Controller, press: Press, *, muted: bool, standing: bool = False) -> None:
+        state = controller.state
+        offset_ms = state.clock.offset_ms(self._now)
+        to_theirs_ms = self._unix_ms_at_zero if offset_ms is None else -offset_ms
+        device = self._devices.get(press.device_id)
+        command = Command(
+            request_id=self._new_id(),
+            action=Action.SET_MUTE,
+            muted=muted,
+            call_id=state.call_id,
+            epoch=state.epoch,
+            mic_seq=state.mic.seq if state.mic is not None and not muted else None,
+            expires_at=round((self._now + EXPIRES_AFTER_S) * 1000 + to_theirs_ms),
+            source=Source(device=press.device_id, name=device.device.name if device else None),
+        )
+        pending = Pending(
+            command=command,
+            press=press,
+            expires=self._now + EXPIRES_AFTER_S,
+            repeat_at=self._now + REPEAT_AFTER_S if muted and not standing else None,
+            standing=standing,
+        )
+        superseded = controller.commands.sent(pending)
+        self._publish(controller, pending)
+        if superseded is not None:
+            self._ended(controller, superseded, Outcome.SUPERSEDED)
+        if not standing or not self._reported(controller):
+            self._report(press, Outcome.SENT, controller=controller, command=command)
+
+    def _refused_before(self, controller: _Controller) -> bool:
+        return controller.standing is not None and controller.standing.refused
+
+    def _reported(self, controller: _Controller) -> bool:
+        """Whether this standing wish was reported as sent already; it is from now on."""
+        assert controller.standing is not None
+        reported, controller.standing.reported = controller.standing.reported, True
+        return reported
+
+    def _publish(self, controller: _Controller, pending: Pending) -> None:
+        expiry_s = max(1, int(pending.expires - self._now))
+        self._commands.append(PublishCommand(controller.name, pending.command, expiry_s))
+
+    def _ended(
+        self,
+        controller: _Controller,
+        pending: Pending,
+        outcome: Outcome,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Tell what became of a command. Of the many commands of a standing wish only the end is told."""
+        if pending.standing and (
+            outcome in (Outcome.SUPERSEDED, Outcome.TIMED_OUT) or self._refused_before(controller)
+        ):
+            return
+        self._report(pending.press, outcome, reason, detail, controller=controller, command=pending.command)
+        if outcome not in (Outcome.REJECTED, Outcome.TIMED_OUT):
+            return
+        attached = self._devices.get(pending.press.device_id)
+        if attached is not None:
+            attached.rejected_until = self._now + REJECTED_SHOWN_S
+        what = "muting" if pending.wish else "unmuting"
+        said = f": {detail}" if detail else ""
+        self._log(Level.WARNING, f"{controller.name}: {what} {outcome.value.replace('_', ' ')}, {reason}{said}")
+
+    def _stand(self, controller: _Controller) -> None:
+        """Follow a standing wish: to its end, or with a fresh command when one is due and may leave."""
+        standing = controller.standing
+        if standing is None or self._gate(controller) is not None:
+            return
+        if controller.muted(self._now):
+            self._end_standing(controller, None)
+        elif self._now >= standing.next_at:
+            standing.next_at = self._now + STANDING_EVERY_S
+            self._send(controller, standing.press, muted=True, standing=True)
+
+    def _end_standing(self, controller: _Controller, outcome: Outcome | None, reason: str | None = None) -> None:
+        standing, controller.standing = controller.standing, None
+        if standing is not None and outcome is not None and standing.reported:
+            self._report(standing.press, outcome, reason, controller=controller)
+
+    # --- what controllers say
+
+    def _controller(self, name: str) -> _Controller | None:
+        known = self._controllers.get(name)
+        if known is not None:
+            return known
+        if len(self._controllers) < MAX_CONTROLLERS:
+            return self._controllers.setdefault(name, _Controller(name))
+        if not self._too_many_said:
+            self._too_many_said = True
+            self._log(Level.ERROR, f"more than {MAX_CONTROLLERS} controllers for one station; {name} is not heard")
+        return None
+
+    def _availability_changed(self, event: AvailabilityChanged) -> None:
+        controller = self._controller(event.controller)
+        if controller is None or self._unreadable(controller, "availability", event.online):
+            return
+        assert not isinstance(event.online, Unreadable)
+        before = controller.state.online
+        controller.state.take_online(event.online)
+        if controller.state.online is not before:
+            self._log(Level.INFO, f"{controller.name}: {'online' if controller.state.online else 'offline'}")
+
+    def _call_state_changed(self, event: CallStateChanged) -> None:
+        controller = self._controller(event.controller)
+        if controller is None:
+            return
+        state = controller.state
+        if self._unreadable(controller, "call", event.call):
+            state.call = None
+            return
+        assert not isinstance(event.call, Unreadable)
+        epoch = state.epoch
+        if event.call is None:
+            state.delete_call()
+        elif not state.take_call(event.call, self._now, retained=event.retained):
+            return
+        if state.epoch != epoch:
+            controller.commands.new_epoch()
+        standing = controller.standing
+        if standing is not None and not _goes_on(state, standing.call_id):
+            self._end_standing(controller, Outcome.TIMED_OUT, "call_ended")
+
+    def _mic_state_changed(self, event: MicStateChanged) -> None:
+        controller = self._controller(event.controller)
+        if controller is None:
+            return
+        if self._unreadable(controller, "mic", event.mic) or event.mic is None:
+            controller.state.forget_mic()
+            return
+        assert not isinstance(event.mic, Unreadable)
+        before = controller.state.mic
+        if not controller.state.take_mic(event.mic, self._now, retained=event.retained):
+            return
+        known = before.muted if before is not None else None
+        ended = controller.commands.mic_arrived(event.mic, known, self._now)
+        if ended is not None:
+            self._answered_by_mic(controller, ended, muted=event.mic.muted)
+        elif known is not event.mic.muted and not controller.commands.is_ours(event.mic.request_id):
+            self._changed_by_hand(controller)
+
+    def _answered_by_mic(self, controller: _Controller, ended: Pending, *, muted: bool) -> None:
+        if ended.wish is muted:
+            self._ended(controller, ended, Outcome.CONFIRMED)
+        else:
+            word = "muted" if muted else "live"
+            self._ended(controller, ended, Outcome.REJECTED, "failed", f"the microphone is {word} after the command")
+
+    def _changed_by_hand(self, controller: _Controller) -> None:
+        """Let the person's own hand on the page win over a cough button that is down."""
+        for attached in self._devices.values():
+            if attached.hold is not None and attached.hold.wish is Wish.HOLD_MUTE:
+                attached.hold.calls.pop(controller.name, None)
+
+    def _command_answered(self, event: CommandAnswered) -> None:
+        controller = self._controller(event.controller)
+        if controller is None or self._unreadable(controller, "result", event.result):
+            return
+        assert not isinstance(event.result, Unreadable)
+        result = event.result
+        mic = controller.state.mic
+        ended = controller.commands.result_arrived(result, mic.muted if mic is not None else None)
+        if ended is None:
+            return
+        if result.ok:
+            self._ended(controller, ended, Outcome.CONFIRMED)
+            return
+        error = result.error or CommandError.FAILED
+        advice = f"{_ADVICE[error]} ({result.detail})" if result.detail else _ADVICE[error]
+        self._ended(controller, ended, Outcome.REJECTED, error.value, advice)
+        if controller.standing is not None and ended.standing:
+            controller.standing.next_at = self._now + STANDING_REFUSED_EVERY_S
+            controller.standing.refused = True
+
+    def _unreadable(self, controller: _Controller, leaf: str, said: object) -> bool:
+        """Whether the payload could not be read: counted, logged once until one can be read again."""
+        count = controller.unreadable.pop(leaf, 0)
+        if isinstance(said, Unreadable):
+            controller.unreadable[leaf] = count + 1
+            if not count:
+                self._log(Level.WARNING, said.problem)
+            return True
+        if count:
+            self._log(Level.INFO, f"{controller.name}: {leaf} can be read again after {count} that could not")
+        return False
+
+    # --- the broker
+
+    def _broker_came_up(self) -> None:
+        self._broker_up = True
+        for attached in self._devices.values():
+            self._rest.append(PublishDevice(attached.device.id, _described(attached)))
+
+    def _broker_lost(self) -> None:
+        self._broker_up = False
+        for controller in self._controllers.values():
+            controller.state.broker_lost()
+
+    # --- what is shown and told
+
+    def _write_lights(self) -> list[BridgeAction]:
+        connected = [c for c in self._controllers.values() if self._broker_up]
+        connected.sort(key=lambda c: c.pending.press.at if c.pending else 0.0)
+        shown = lights(
+            [
+                Line(
+                    call=c.state.call_state,
+                    muted=c.muted(self._now),
+                    pending=c.pending.wish if c.pending else None,
+                )
+                for c in connected
+            ]
+        )
+        writes: list[BridgeAction] = []
+        for attached in self._devices.values():
+            rejected = attached.rejected_until > self._now
+            wanted = msgspec.structs.replace(shown, rejected=True) if rejected else shown
+            if wanted != attached.told:
+                attached.told = wanted
+                writes.append(WriteLights(attached.device.id, wanted))
+                if self._broker_up:
+                    self._rest.append(PublishDevice(attached.device.id, _described(attached)))
+        return writes
+
+    def _in_order(self, writes: list[BridgeAction]) -> list[BridgeAction]:
+        unmutes = any(isinstance(a, PublishCommand) and a.command.muted is False for a in self._commands)
+        first, second = (writes, self._commands) if unmutes else (self._commands, writes)
+        return first + second + self._rest
+
+    def _ignored(self, attached: _Attached, press: Press, reason: str, detail: str | None = None) -> None:
+        self._report(press, Outcome.IGNORED, reason, detail)
+        if reason not in _ALREADY:
+            attached.rejected_until = self._now + REJECTED_SHOWN_S
+        self._log(Level.INFO, f"{attached.device.name}: press ignored, {reason}{f': {detail}' if detail else ''}")
+
+    def _report(
+        self,
+        press: Press,
+        outcome: Outcome,
+        reason: str | None = None,
+        detail: str | None = None,
+        *,
+        controller: _Controller | None = None,
+        command: Command | None = None,
+    ) -> None:
+        if not self._broker_up:
+            return
+        event = PressEvent(
+            press=press.id,
+            device=press.device_id,
+            gesture=press.gesture,
+            outcome=outcome,
+            reason=reason,
+            detail=detail,
+            controller=controller.name if controller else None,
+            request_id=command.request_id if command else None,
+            muted=command.muted if command else None,
+            latency_ms=round((self._now - press.at) * 1000, 3) if outcome is not Outcome.SENT else None,
+        )
+        self._rest.append(PublishPressEvent(event))
+
+    def _log(self, level: Level, message: str) -> None:
+        self._rest.append(Log(level, message))
+
+
+def _says_nothing_new(attached: _Attached, gesture: Gesture) -> bool:
+    """Whether a switch repeats where it stands, as some do every second."""
+    if not isinstance(gesture, MuteSwitched):
+        return False
+    before, attached.switched = attached.switched, gesture.muted
+    return before is gesture.muted
+
+
+def _goes_on(state: ControllerState, call_id: str | None) -> bool:
+    """Whether the call of a standing wish may go on: connected, held, or in a state not known."""
+    call = state.call
+    if call is None:
+        return False
+    return call.call_id == call_id and call.state in (CallState.CONNECTED, CallState.HELD, CallState.OTHER)
+
+
+def _described(attached: _Attached) -> DeviceState:
+    device = attached.device
+    told = attached.told or Lights()
+    return DeviceState(
+        name=device.name,
+        kind=device.kind,
+        press_mode=device.press_mode.value,
+        can=list(device.can),
+        lights={
+            "mic": told.mic.value,
+            "pending": None if told.pending is None else ("mute" if told.pending else "unmute"),
+            "rejected": told.rejected,
+            "off_hook": told.off_hook,
+            "ring": told.ring,
+            "hold": told.hold,
+        },
+    )

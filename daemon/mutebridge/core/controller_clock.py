@@ -1,0 +1,40 @@
+"""How a controller's clock stands to the bridge's own, learnt from the `at` of its messages.
+
+A live message that was stamped `at` and arrives at `now` shows an offset of `now - at` that is too large by the time it
+was under way, so the smallest one is the best. Only the last minute counts, since clocks drift; when nothing came in
+it, the last one known of this epoch stands. Retained messages say nothing: nobody knows how long they lay.
+"""
+
+_WINDOW_S = 60
+
+
+class ControllerClock:
+    """The clock of one epoch of one controller; an offset is the bridge's monotonic milliseconds minus its own."""
+
+    def __init__(self) -> None:
+        self.used = False  # the controller sends `at`
+        self._smallest_by_second: dict[int, float] = {}
+        self._last_known_ms: float | None = None
+
+    def arrived(self, at_ms: float | None, now: float, *, retained: bool) -> None:
+        if at_ms is None:
+            return
+        self.used = True
+        if retained:
+            return
+        second = int(now)
+        offset_ms = now * 1000 - at_ms
+        self._smallest_by_second[second] = min(self._smallest_by_second.get(second, offset_ms), offset_ms)
+        self._forget_before(second - _WINDOW_S)
+        self._last_known_ms = min(self._smallest_by_second.values())
+
+    def offset_ms(self, now: float) -> float | None:
+        """Milliseconds to add to the controller's time to get the bridge's; None before the first live message."""
+        self._forget_before(int(now) - _WINDOW_S)
+        if self._smallest_by_second:
+            self._last_known_ms = min(self._smallest_by_second.values())
+        return self._last_known_ms
+
+    def _forget_before(self, oldest: int) -> None:
+        for second in [s for s in self._smallest_by_second if s < oldest]:
+            del self._smallest_by_second[second]

@@ -144,6 +144,8 @@ class Bridge:
     def __init__(self, new_id: Callable[[], str], unix_ms_at_zero: float = 0.0) -> None:
         self._new_id = new_id
         self._unix_ms_at_zero = unix_ms_at_zero
+        self._life = new_id()
+        self._presses = 0
         self._now = 0.0
         self._broker_up = False
         self._controllers: dict[str, _Controller] = {}
@@ -250,7 +252,8 @@ class Bridge:
         attached = self._devices.get(gesture.device_id)
         if attached is None or _says_nothing_new(attached, gesture):
             return
-        press = Press(self._new_id(), gesture.device_id, gesture_name(gesture), self._now)
+        self._presses += 1
+        press = Press(f"{self._life}.{self._presses}", gesture.device_id, gesture_name(gesture), self._now)
         match wish(attached.device.press_mode, gesture):
             case None:
                 pass
@@ -404,8 +407,9 @@ class Bridge:
         if not standing or not self._reported(controller):
             self._report(press, Outcome.SENT, controller=controller, command=command)
 
-    def _refused_before(self, controller: _Controller) -> bool:
-        return controller.standing is not None and controller.standing.refused
+    def _told_once(self, controller: _Controller) -> tuple[Outcome, ...]:
+        refused_before = controller.standing is not None and controller.standing.refused
+        return (Outcome.SUPERSEDED, Outcome.TIMED_OUT, *((Outcome.REJECTED,) if refused_before else ()))
 
     def _reported(self, controller: _Controller) -> bool:
         """Whether this standing wish was reported as sent already; it is from now on."""
@@ -426,9 +430,7 @@ class Bridge:
         detail: str | None = None,
     ) -> None:
         """Tell what became of a command. Of the many commands of a standing wish only the end is told."""
-        if pending.standing and (
-            outcome in (Outcome.SUPERSEDED, Outcome.TIMED_OUT) or self._refused_before(controller)
-        ):
+        if pending.standing and outcome in self._told_once(controller):
             return
         self._report(pending.press, outcome, reason, detail, controller=controller, command=pending.command)
         if outcome not in (Outcome.REJECTED, Outcome.TIMED_OUT):

@@ -249,6 +249,11 @@ def decode_availability(topic: str, payload: bytes) -> bool | None:
     return _AVAILABILITY_WORDS[word]
 
 
+def decode_result(topic: str, payload: bytes) -> Result:
+    """`C/result`: JSON."""
+    return decode(Result, topic, payload)
+
+
 def _decode_state(kind: type[_M], words: dict[bytes, _M], topic: str, payload: bytes) -> _M | None:
     if not payload:
         return None

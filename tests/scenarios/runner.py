@@ -1,7 +1,8 @@
 """Plays a scenario file against the bridge: timed input, a blank line, the expected output.
 
 Every line starts with its second. What a line can say is told in `README` beside this file; whatever the
-bridge wants to be woken for between two lines happens at its own moment. Request ids are r1, r2, ... in the order of the commands.
+bridge wants to be woken for between two lines happens at its own moment. Request ids are r1, r2, ... in the order of
+the commands.
 """
 
 from collections.abc import Iterator

@@ -195,10 +195,10 @@ class Bridge:
             pending = controller.commands.time_out(self._now)
             if pending is not None:
                 self._ended(controller, pending, Outcome.TIMED_OUT, "no_answer")
-            pending = controller.pending
+            pending = controller.commands.pending
             if pending is not None and pending.repeat_at is not None and self._now >= pending.repeat_at:
                 pending.repeat_at = None
-                if self._gate(controller) is None:
+                if pending is controller.pending and self._gate(controller) is None:
                     self._publish(controller, pending)
 
     # --- events

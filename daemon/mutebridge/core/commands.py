@@ -2,7 +2,7 @@
 
 At most one command is *pending*: a newer one supersedes it. It ends confirmed, rejected, superseded or timed out, once.
 Confirmed is: a mic state with its request_id; or `ok` while the mic state equals the wish; or, from a controller that
-sends no request_ids, a change of the mic state to the wish.
+sends no request_ids, a change of the mic state to the wish (from unknown to muted too).
 
 *Doubt* is kept beside it: an unmute that was sent and is not accounted for may be carried out at any moment until it
 expires, whatever was sent after it. While there is doubt, a mic state `muted` proves nothing, and the lights stay dark.
@@ -143,7 +143,8 @@ class Commands:
             return True
         if mic.muted != pending.wish:
             return False
-        return pending.ok or (not self.sends_request_ids and before is not None and before != mic.muted)
+        changed = before != mic.muted if before is not None else mic.muted
+        return pending.ok or (changed and not self.sends_request_ids)
 
     def _answered(self, request_id: str) -> None:
         number = self._numbers.get(request_id, 0)

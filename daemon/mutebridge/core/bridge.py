@@ -487,7 +487,7 @@ class Bridge:
             return
         state = controller.state
         if self._unreadable(controller, "call", event.call):
-            state.call = None
+            state.call_cannot_be_read()
             return
         assert not isinstance(event.call, Unreadable)
         epoch = state.epoch
@@ -585,6 +585,7 @@ class Bridge:
             [
                 Line(
                     call=c.state.call_state,
+                    call_unreadable=c.state.call_unreadable,
                     muted=c.muted(self._now),
                     pending=c.pending.wish if c.pending else None,
                 )

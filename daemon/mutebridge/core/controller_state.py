@@ -38,6 +38,7 @@ class ControllerState:
         self.clock = ControllerClock()
         self.epoch: str | None = None
         self.call: Call | None = None
+        self.call_unreadable = False
         self.mic: Mic | None = None
         self.connected_since = 0.0
         self._online: bool | None = None
@@ -100,7 +101,13 @@ class ControllerState:
 
     def forget(self) -> None:
         self.call = None
+        self.call_unreadable = False
         self.forget_mic()
+
+    def call_cannot_be_read(self) -> None:
+        """Know nothing of the call, not even that there is none."""
+        self.call = None
+        self.call_unreadable = True
 
     def forget_mic(self) -> None:
         self.mic = None
@@ -122,6 +129,7 @@ class ControllerState:
         self._call_seq = max(self._call_seq, call.seq or 0)
         self.clock.arrived(call.at, now, retained=retained)
         before, self.call = self.call, call
+        self.call_unreadable = False
         if call.state is CallState.CONNECTED and (before is None or _changed(before, call)):
             self.connected_since = now
         if before is not None and _changed(before, call) and not self._mic_is_newer_than(call):
@@ -157,6 +165,7 @@ class ControllerState:
 
     def _enter_epoch(self, new: str | None) -> None:
         self.epoch = new
+        self.call_unreadable = False
         self.clock = ControllerClock()
         self._call_seq = self._mic_seq = -1
         self.call = self.mic = None

@@ -42,9 +42,13 @@ DARK = Lights()
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One controller as the lights see it; `muted` is None when unknown, `pending` the wish that is under way."""
+    """One controller as the lights see it; `muted` is None when unknown, `pending` the wish that is under way.
+
+    A call that cannot be read may be a connected one, whose microphone is not known.
+    """
 
     call: CallState | None
+    call_unreadable: bool = False
     muted: bool | None = None
     pending: bool | None = None
 
@@ -57,7 +61,7 @@ def lights(lines: Sequence[Line]) -> Lights:
 
     The mute light is on only if all connected calls are known to be muted.
     """
-    connected = [line for line in lines if line.call is CallState.CONNECTED]
+    connected = [line for line in lines if line.call is CallState.CONNECTED or line.call_unreadable]
     pending = [line.pending for line in connected if line.pending is not None]
     return Lights(
         mic=_mic_light({line.muted for line in connected}),

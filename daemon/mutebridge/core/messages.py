@@ -23,7 +23,11 @@ _T = TypeVar("_T")
 
 
 def subscriptions(topics: Topics) -> list[tuple[str, int]]:
-    """Topic filters and QoS; availability first, so that what a dead controller left is known for that."""
+    """Topic filters and QoS, in the order in which a broker answers with what it has retained.
+
+    Availability first, so that what a dead controller left is known for that; every call before any mic state, so that
+    no light comes on for one muted call before another, live one is known.
+    """
     leaves = [("availability", 1), ("call", 1), ("mic", 1), ("result", 1)]
     return [(topics.controller("+", leaf), qos) for leaf, qos in leaves] + [
         (topics.bridge_availability, 1),

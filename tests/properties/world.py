@@ -362,7 +362,8 @@ class World:
             if not softphone.is_live or softphone.not_heard_of is None:
                 continue
             since, why = softphone.not_heard_of
-            assert why != "command" and not softphone.is_heard, f"promise 2: {softphone.name} is live, by {why}"
+            assert why != "command", f"promise 2: {softphone.name} is live by our command"
+            assert not softphone.is_heard, f"promise 2: {softphone.name} is live, by {why}"
             if self.bridge.wake_at is None or self.bridge.wake_at > self.now:
                 # What was said just before counts as heard until its own two and a half heartbeats are over.
                 assert self.now - since <= CUT_OFF_S + HEARTBEAT_S, f"promise 2: {softphone.name} is live since {since}"

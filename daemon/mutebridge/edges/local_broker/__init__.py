@@ -1,0 +1,82 @@
+"""An MQTT broker on this machine's loopback: the one that listens there, or one brought up for as long as it is needed.
+
+In this order: a broker that already listens; a child process of mosquitto (Debian's broker, MQTT 5 with everything);
+amqtt inside this process (pure Python, MQTT 3.1.1 only, an optional dependency of this project). Those brought up here
+listen on loopback only. Their plain TCP port lets anyone on this machine in, as Debian's mosquitto does by default; a
+WebSocket port always asks for user with password, since any web page that a person visits can reach a port on loopback.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import secrets
+from collections.abc import Iterator
+
+from mutebridge.edges.local_broker import mosquitto
+from mutebridge.edges.local_broker.listening import LOOPBACK, Listening, LocalBroker, LocalBrokerError, probe
+
+__all__ = ["Listening", "LocalBroker", "LocalBrokerError", "bring_up", "embedded_broker", "probe"]
+
+DEFAULT_PORT = 1883
+DEFAULT_WEBSOCKET_PORT = 9001
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def bring_up(
+    *, host: str = LOOPBACK, port: int = DEFAULT_PORT, prefer_existing: bool = True, prefer_mosquitto: bool = True
+) -> Iterator[LocalBroker]:
+    """Yield a broker that lets anonymous clients in: the one at `host:port`, else one of our own on a free port.
+
+    LocalBrokerError when there is none, while neither mosquitto nor amqtt is installed.
+    """
+    if prefer_existing and (found := probe(host, port)) is not Listening.NOTHING:
+        if found is Listening.OPEN_BROKER:
+            yield LocalBroker(what="the broker that already listens", host=host, port=port)
+            return
+        _log.info("%s:%d is %s; a broker of our own takes another port", host, port, found.value)
+    program = mosquitto.find() if prefer_mosquitto else None
+    with mosquitto.child(program) if program else _inside(LocalBroker(what="amqtt", host=LOOPBACK, port=0)) as broker:
+        yield broker
+
+
+@contextlib.contextmanager
+def embedded_broker(
+    *,
+    port: int = DEFAULT_PORT,
+    websocket_port: int | None = DEFAULT_WEBSOCKET_PORT,
+    user: str = "mutebridge",
+    password: str | None = None,
+) -> Iterator[LocalBroker]:
+    """Yield amqtt inside this process, on these ports of loopback; port 0 is any free one, None none.
+
+    A password that is not given is made up. LocalBrokerError when amqtt is not installed or a port is taken.
+    """
+    for wanted in (port, websocket_port):
+        if wanted and (found := probe(LOOPBACK, wanted)) is not Listening.NOTHING:
+            raise LocalBrokerError(
+                f"the embedded broker needs {LOOPBACK}:{wanted}, where {found.value} listens already: "
+                "stop that, or use it, without --embedded-broker, if it is a broker"
+            )
+    broker = LocalBroker(
+        what="the embedded broker (amqtt)",
+        host=LOOPBACK,
+        port=port,
+        websocket_port=websocket_port,
+        user=user,
+        password=password or secrets.token_urlsafe(18),
+    )
+    with _inside(broker) as listening:
+        yield listening
+
+
+def _inside(wanted: LocalBroker) -> contextlib.AbstractContextManager[LocalBroker]:
+    if importlib.util.find_spec("amqtt") is None:
+        raise LocalBrokerError(
+            "a broker inside this process needs the package amqtt, which the service does without. "
+            "Type: pip install 'mutebridge[demo]'    (or have a broker: sudo apt install mosquitto)"
+        )
+    from mutebridge.edges.local_broker import inside  # noqa: PLC0415 - optional, and 200 ms to import
+
+    return inside.running(wanted)

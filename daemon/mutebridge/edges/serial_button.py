@@ -484,7 +484,12 @@ def _open(path: str, protocol: SerialProtocol) -> serial.Serial:
     port.port = path
     try:
         port.open()
+        # Without this an empty read would mean both that nothing is there and that the port is gone.
+        attributes = termios.tcgetattr(port.fileno())
+        attributes[6][termios.VMIN] = 1
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, attributes)
     except (OSError, ValueError, OverflowError, termios.error) as error:  # SerialException is an OSError
+        port.close()
         raise _explain(path, error, protocol.baud) from None
     return port
 

@@ -82,6 +82,14 @@ class Ears:
             if isinstance(event, kind):
                 return event
 
+    def wait_a_while(self, seconds: float) -> bool:
+        """Return whether anything was heard meanwhile, and drop it."""
+        try:
+            self._heard.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
     def heard_nothing(self) -> bool:
         return self._heard.empty()
 

@@ -454,9 +454,11 @@ class _Port:
             raise _gone(self.path, error) from None
 
     def close(self) -> None:
-        # Unsent bytes would hold the close for up to 30 s; a line thread's duplicate would hold the lock.
+        # Unsent bytes would hold the close for up to 30 s. Without any, a flush could only hit what a pty passed on.
         with contextlib.suppress(OSError, termios.error):
-            termios.tcflush(self.fd, termios.TCIOFLUSH)
+            if self.unsent():
+                termios.tcflush(self.fd, termios.TCOFLUSH)
+        # The duplicate of a line thread would keep the lock.
         with contextlib.suppress(OSError):
             fcntl.flock(self.fd, fcntl.LOCK_UN)
         with contextlib.suppress(OSError, serial.SerialException):
@@ -484,7 +486,12 @@ def _open(path: str, protocol: SerialProtocol) -> serial.Serial:
     port.port = path
     try:
         port.open()
+        # Without this an empty read would mean both that nothing is there and that the port is gone.
+        attributes = termios.tcgetattr(port.fileno())
+        attributes[6][termios.VMIN] = 1
+        termios.tcsetattr(port.fileno(), termios.TCSANOW, attributes)
     except (OSError, ValueError, OverflowError, termios.error) as error:  # SerialException is an OSError
+        port.close()
         raise _explain(path, error, protocol.baud) from None
     return port
 

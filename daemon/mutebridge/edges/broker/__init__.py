@@ -182,9 +182,9 @@ class Broker:
             self._on_message(topic, payload, retained)
 
     def _note(self, problem: Problem) -> None:
-        if problem != self._problem:
+        known, self._problem = self._problem, problem
+        if problem != known:
             _log.warning("broker %s: %s; trying again", self._settings.url, problem.message)
-        self._problem = problem
 
     def _next_wait_s(self) -> float:
         attempt, self._attempt = self._attempt, self._attempt + 1

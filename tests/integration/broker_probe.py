@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
 from mutebridge.edges.broker import Broker, BrokerSettings, Problem, ProblemKind, Retained
 
 DEADLINE_S = 20.0
@@ -48,12 +50,11 @@ class Probe:
         births: Sequence[Retained] = (),
         subscriptions: Sequence[tuple[str, int]] = (),
         on_message: Callable[[Message], None] | None = None,
-        settings: BrokerSettings | None = None,
         **keys: object,
     ) -> None:
         """`keys` are keys of BrokerSettings; retries are quick unless they say otherwise."""
         quick = {"host": "127.0.0.1", "port": port, "retry_first_s": 0.1, "retry_max_s": 0.2}
-        self.settings = settings or BrokerSettings(**{**quick, **keys})  # type: ignore[arg-type]
+        self.settings = msgspec.convert({**quick, **keys}, BrokerSettings)
         self.seen: list[Report] = []
         self._news: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._react = on_message

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from mutebridge.edges.broker import Retained
 from integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, publish, suback
 from integration.broker_probe import Lost, Message, Probe, Up
 from integration.mosquitto import Mosquitto
 from integration.proxy import Proxy
+from mutebridge.edges.broker import Retained
 
 pytestmark = pytest.mark.broker
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mutebridge.edges.broker import ProblemKind, Retained
 from integration.broker_fake import PINGREQ, FakeBroker, Session, publish
 from integration.broker_probe import Fatal, Lost, Message, Probe, Up
 from integration.certificates import Certificates
 from integration.mosquitto import Mosquitto
 from integration.proxy import Proxy, Way
+from mutebridge.edges.broker import ProblemKind, Retained
 
 pytestmark = pytest.mark.broker
 
@@ -168,7 +168,7 @@ def test_a_connection_cut_in_the_middle_of_a_packet(mosquitto: Mosquitto, proxy:
         assert len(probe.messages()) == 1
 
 
-def test_a_clogged_connection_takes_no_more_and_blocks_nobody(mosquitto: Mosquitto, proxy: Proxy) -> None:
+def test_a_clogged_connection_takes_no_more_and_blocks_nobody(proxy: Proxy) -> None:
     with Probe(proxy.port, keepalive_s=60) as probe:
         probe.wait_up()
         proxy.freeze()
@@ -185,7 +185,7 @@ def test_a_clogged_connection_takes_no_more_and_blocks_nobody(mosquitto: Mosquit
         assert probe.broker.up or probe.count(Lost) == 1
 
 
-def test_a_broker_that_accepts_and_says_nothing(mosquitto: Mosquitto, proxy: Proxy) -> None:
+def test_a_broker_that_accepts_and_says_nothing(proxy: Proxy) -> None:
     proxy.mute()
     with Probe(proxy.port) as probe:
         assert "accepts the connection but has not answered" in probe.wait_problem(ProblemKind.SILENT).message
@@ -205,7 +205,7 @@ def test_a_broker_that_never_grants_the_subscription() -> None:
         assert not probe.count(Up)
 
 
-def test_lost_comes_once_per_up(mosquitto: Mosquitto, proxy: Proxy) -> None:
+def test_lost_comes_once_per_up(proxy: Proxy) -> None:
     with Probe(proxy.port) as probe:
         for _ in range(5):
             probe.wait_up()

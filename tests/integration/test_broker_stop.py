@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from mutebridge.edges.broker import Broker, BrokerSettings, Retained
 from integration.broker_probe import Lost, Message, Probe
 from integration.mosquitto import Mosquitto
 from integration.proxy import Proxy, Way
+from mutebridge.edges.broker import Broker, BrokerSettings, Retained
 
 pytestmark = pytest.mark.broker
 
@@ -42,7 +42,7 @@ def test_between_two_attempts() -> None:
         assert time.monotonic() - started < 1
 
 
-def test_while_waiting_for_an_answer(mosquitto: Mosquitto, proxy: Proxy) -> None:
+def test_while_waiting_for_an_answer(proxy: Proxy) -> None:
     proxy.mute()
     with Probe(proxy.port) as probe:
         proxy.wait_for_accepted(1)

@@ -22,8 +22,8 @@ __all__ = ["Broker", "BrokerSettings", "Problem", "ProblemKind", "Retained", "Tl
 
 STABLE_AFTER_S = 10.0  # a connection that lived this long starts the back-off anew
 TAKEOVER_WINDOW_S = 60.0
-FATAL_TAKEOVERS = 3  # told by the broker (MQTT 5)
-FATAL_DROPS = 5  # guessed from connections that are dropped as soon as they are up (MQTT 3.1.1)
+FATAL_TAKEOVERS = 3  # told by the broker, which some do on MQTT 5
+FATAL_DROPS = 5  # guessed: the broker closed so many connections in a row, each accepted at once, soon after it was up
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class Broker:
                 self._attempt = 0
             if connection.up_at is not None and not self._stopping.is_set():
                 self._on_lost(problem.message)
-            fatal = self._taken_over_again(problem, connection.up_at, lived_s)
+            fatal = self._taken_over_again(connection, lived_s)
             if fatal is not None:
                 return fatal
             self._stopping.wait(self._next_wait_s())
@@ -206,21 +206,22 @@ class Broker:
             self._protocol = "5" if self._protocol == "3.1.1" else "3.1.1"
         return False
 
-    def _taken_over_again(self, problem: Problem, up_at: float | None, lived_s: float) -> Problem | None:
+    def _taken_over_again(self, connection: Connection, lived_s: float) -> Problem | None:
         """Count what another client with our id does to us; return the problem when it goes on and on."""
         now = time.monotonic()
         self._takeovers = [at for at in self._takeovers if now - at < TAKEOVER_WINDOW_S]
-        self._drops = [at for at in self._drops if now - at < TAKEOVER_WINDOW_S and up_at is not None]
-        if problem.kind is ProblemKind.CLIENT_ID_TAKEN:
+        in_a_row = connection.up_at is not None and connection.hung_up and lived_s < STABLE_AFTER_S
+        self._drops = [at for at in self._drops if in_a_row and now - at < TAKEOVER_WINDOW_S]
+        if connection.problem is not None and connection.problem.kind is ProblemKind.CLIENT_ID_TAKEN:
             self._takeovers.append(now)
-        elif problem.kind is ProblemKind.CLOSED and self._protocol == "3.1.1" and lived_s < STABLE_AFTER_S and up_at:
+        elif in_a_row:
             self._drops.append(now)
         if len(self._takeovers) >= FATAL_TAKEOVERS:
             what = f"was taken over {FATAL_TAKEOVERS} times within a minute: another instance runs for the same station"
         elif len(self._drops) >= FATAL_DROPS:
             what = (
-                f"was dropped {FATAL_DROPS} times in a row as soon as it was up, which is what another instance for the"
-                " same station looks like on MQTT 3.1.1"
+                f"was dropped {FATAL_DROPS} times in a row soon after it was up: most likely another instance runs for"
+                " the same station (else the broker does not allow what this client does; its log tells)"
             )
         else:
             return None

@@ -123,6 +123,8 @@ class Connection:
         self.up_at: float | None = None
         self.refused_protocol = False
         self.hung_up_on_connect = False
+        self.hung_up = False
+        self._error = 0
         self._settings = settings
         self._presence = presence
         self._protocol = _PROTOCOLS[protocol]
@@ -268,6 +270,8 @@ class Connection:
                 os.eventfd_read(fd)
             elif events & ~select.POLLOUT:
                 readable = True
+                if events & select.POLLERR:
+                    self._error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return readable
 
     def _deadline(self) -> float:
@@ -382,7 +386,10 @@ class Connection:
             self.hung_up_on_connect = True
             hint = "" if self._settings.tls else ", and does this port expect TLS"
             return Problem(ProblemKind.CLOSED, f"hung up without an answer: is it an MQTT broker{hint}?")
-        return Problem(ProblemKind.CLOSED, "closed the connection, or the network between failed")
+        if self._error:
+            return Problem(ProblemKind.CLOSED, f"the connection broke ({os.strerror(self._error)})")
+        self.hung_up = True
+        return Problem(ProblemKind.CLOSED, "closed the connection without a word")
 
     # --- paho's callbacks, in the connection's thread -------------------------------------------------------------
 
@@ -462,7 +469,7 @@ class Connection:
             message = f"another client connected with the client id {self._presence.client_id!r} and took over"
             self._end(Problem(ProblemKind.CLIENT_ID_TAKEN, message))
         else:
-            self._end(Problem(ProblemKind.CLOSED, f"ended the connection: {reason.getName()}"))
+            self._end(Problem(ProblemKind.REFUSED, f"ended the connection: {reason.getName()}"))
 
 
 def _ignore(*_arguments: object) -> None:

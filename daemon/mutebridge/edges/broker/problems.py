@@ -34,7 +34,7 @@ class ProblemKind(enum.Enum):
     TLS = "tls"
     PASSWORD_UNREADABLE = "password_unreadable"  # noqa: S105 - not a password
     NOT_AUTHORISED = "not_authorised"
-    REFUSED = "refused"  # by the broker, for another reason
+    REFUSED = "refused"  # by the broker, for another reason that it named
     PROTOCOL = "protocol"
     SILENT = "silent"  # accepts, does not answer
     SUBSCRIPTION_REFUSED = "subscription_refused"
@@ -92,7 +92,7 @@ def explain_connect_error(error: OSError | UnicodeError, settings: BrokerSetting
         message = f"accepts the connection but does not answer the TLS handshake within {timeout_s:g} s"
         return Problem(ProblemKind.SILENT, f"{message}: does port {port} speak TLS?")
     if isinstance(error, ConnectionError) and settings.tls is not None:
-        return Problem(ProblemKind.TLS, f"hung up during the TLS handshake: does port {port} speak TLS?")
+        return Problem(ProblemKind.TLS, f"TLS: hung up during the handshake: does port {port} speak TLS?")
     why = f"no answer within {timeout_s:g} s" if isinstance(error, TimeoutError) else error.strerror
     return Problem(ProblemKind.UNREACHABLE, f"cannot reach {host} port {port} ({why}): check host and the network")
 

@@ -24,6 +24,14 @@ class TlsSocket(ssl.SSLSocket):
         made.tls_error = None
         return made
 
+    def do_handshake(self, block: bool = False) -> None:
+        # Nobody else closes it when this fails.
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         return self._locked(super().recv, buflen, flags)
 

@@ -2,7 +2,7 @@
 
 The wanted type decides what a plain word means. Where text is wanted, `0012`, `on` and `5` are that text, where a
 switch is wanted, `on` is true: nothing changes its kind on the way, as it would if YAML guessed first and the types
-looked afterwards. A key without a value means the default where that is a group or a list.
+looked afterwards. A key without a value, or with null, is as good as absent.
 
 The text is composed into nodes, which know their places, and the nodes are held against the types (`msgspec.Struct`
 and what it is made of). Everything that is wrong is collected, so that a person mends a file in one go; only a file
@@ -78,12 +78,12 @@ class Reading:
         self._in_part = False
         self._root = _compose(file, _decoded(file, data))
 
-    def read(self, kind: type[_T], empty: _T) -> _T:
-        """Return the text as a `kind`, or `empty` when nothing is in it; ConfigError names all that is wrong."""
-        if self._root is None or _is_null(self._root):
-            return empty
+    def read(self, kind: type[_T]) -> _T:
+        """Return the text as a `kind`; ConfigError names all that is wrong. Nothing is as good as `{}`."""
+        root = self._root if self._root is not None and not _is_null(self._root) else _compose(self._file, "{}")
+        assert root is not None
         try:
-            value = self._value(self._root, kind, "")
+            value = self._value(root, kind, "")
         except RecursionError:
             raise ConfigError(Problem(file=self._file, message="nested too deeply")) from None
         if self._problems:
@@ -127,13 +127,6 @@ class Reading:
     def _nothing(self, node: yaml.Node, kind: Any, options: tuple[Any, ...], at: str) -> Any:
         if self._in_part or type(None) in options:
             return None
-        if len(options) == 1 and get_origin(options[0]) in (list, tuple, dict):
-            return get_origin(options[0])()
-        if len(options) == 1 and _is_struct(options[0]):
-            try:
-                return options[0]()
-            except (TypeError, ValueError):  # it has keys that must be given
-                pass
         return self._wrong(node, at, f"the value is missing: {_expected(kind)} is expected")
 
     def _mapping(self, node: yaml.MappingNode, kind: Any, options: tuple[Any, ...], at: str) -> Any:
@@ -159,6 +152,8 @@ class Reading:
         for key, key_node, value_node in self._pairs(node, at):
             if key not in fields:
                 self._wrong(key_node, _join(at, key), _unknown("key", key, fields))
+                continue
+            if _is_null(value_node) and not self._in_part and not fields[key].required:
                 continue
             name = key if self._in_part else fields[key].name
             values[name] = self._value(value_node, fields[key].type, _join(at, key))

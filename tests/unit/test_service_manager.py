@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -49,8 +50,6 @@ def test_each_message_is_one_datagram_in_the_words_of_sd_notify(listener: Listen
     assert listener.hear() == ["READY=1", "STATUS=2 devices"]
     notifier.status("broker lost")
     assert listener.hear() == ["STATUS=broker lost"]
-    notifier.watchdog()
-    assert listener.hear() == ["WATCHDOG=1"]
     notifier.stopping()
     assert listener.hear() == ["STOPPING=1"]
 
@@ -66,6 +65,31 @@ def test_a_reload_is_stamped_with_the_monotonic_clock_in_microseconds(
     name, _, stamp = second.partition("=")
     assert name == "MONOTONIC_USEC"
     assert before <= int(stamp) <= after
+
+
+def test_a_sign_of_life_is_given_when_it_is_due_and_not_before(listener: Listener) -> None:
+    notifier = ServiceNotifier(listener.address, watchdog_interval_s=0.2)
+    assert notifier.watchdog_in_s() == 0
+    began = time.monotonic()
+    notifier.feed_watchdog()
+    notifier.feed_watchdog()
+    assert listener.hear() == ["WATCHDOG=1"]
+    due_in_s = notifier.watchdog_in_s()
+    assert due_in_s is not None
+    assert 0 <= due_in_s <= 0.2
+    while notifier.watchdog_in_s():
+        assert not select.select([listener.socket], [], [], notifier.watchdog_in_s())[0]
+    notifier.feed_watchdog()
+    assert listener.hear() == ["WATCHDOG=1"]
+    assert time.monotonic() - began >= 0.2
+    notifier.close()
+
+
+def test_unwatched_there_is_no_sign_of_life(listener: Listener, notifier: ServiceNotifier) -> None:
+    assert notifier.watchdog_in_s() is None
+    notifier.feed_watchdog()
+    notifier.stopping()
+    assert listener.hear() == ["STOPPING=1"]
 
 
 def test_a_status_cannot_smuggle_in_another_assignment(listener: Listener, notifier: ServiceNotifier) -> None:
@@ -85,7 +109,7 @@ def test_a_full_socket_holds_nobody_up_and_is_told_once(
     caplog.set_level(logging.WARNING)
     began = time.monotonic()
     for _ in range(2000):  # more than any queue of unread datagrams holds
-        notifier.watchdog()
+        notifier.status("s")
     assert time.monotonic() - began < DEADLINE_S
     assert [r.message for r in caplog.records] == [
         f"cannot notify the service manager at {listener.address!r}: Resource temporarily unavailable"
@@ -94,11 +118,11 @@ def test_a_full_socket_holds_nobody_up_and_is_told_once(
 
 def test_a_message_of_state_waits_a_bounded_time_for_room(listener: Listener, notifier: ServiceNotifier) -> None:
     for _ in range(2000):
-        notifier.watchdog()
+        notifier.status("s")
     began = time.monotonic()
     notifier.ready()
     assert 0.5 < time.monotonic() - began < DEADLINE_S
-    assert listener.hear() == ["WATCHDOG=1"]
+    assert listener.hear() == ["STATUS=s"]
 
 
 def test_a_missing_socket_is_told_once_and_again_after_it_was_there(
@@ -123,7 +147,7 @@ def test_without_a_service_manager_nothing_happens(caplog: pytest.LogCaptureFixt
     notifier.ready("ready")
     notifier.reloading()
     notifier.status("s")
-    notifier.watchdog()
+    notifier.feed_watchdog()
     notifier.stopping()
     notifier.close()
     notifier.close()

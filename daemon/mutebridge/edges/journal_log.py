@@ -33,7 +33,7 @@ class _LineFormatter(logging.Formatter):
 def start(level: Level, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
     """Send the log of the whole process to `stream`, by default standard error; again to change the level."""
     stream = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(stream)
+    handler: logging.Handler = logging.NullHandler() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(_LineFormatter(for_journal=is_journal(stream, environ)))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -46,8 +46,10 @@ def set_level(level: Level) -> None:
     logging.getLogger().setLevel(level.name)
 
 
-def is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+def is_journal(stream: TextIO | None, environ: Mapping[str, str]) -> bool:
     """Whether `stream` goes straight to the journal, not through a pipe or file of someone else."""
+    if stream is None:  # the process was started without one
+        return False
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

@@ -25,7 +25,7 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 class ServiceNotifier:
     """One datagram socket to the service manager; every method may be called from any thread.
 
-    `watchdog_interval_s` is how often `watchdog()` is due: half of what the unit asks for, as sd_watchdog_enabled(3)
+    `watchdog_interval_s` is how often a sign of life is due: half of what the unit asks for, as sd_watchdog_enabled(3)
     recommends; None when nobody watches.
     """
 
@@ -33,6 +33,7 @@ class ServiceNotifier:
         self.watchdog_interval_s = watchdog_interval_s
         self._address = address
         self._trouble_told = False
+        self._fed_at = float("-inf")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         if self._socket is not None:
             # The kernel's own timeout: Python's would wait even where MSG_DONTWAIT asks it not to.
@@ -63,9 +64,17 @@ class ServiceNotifier:
         """One line for `systemctl status`."""
         self._send(_status(text), may_wait=False)
 
-    def watchdog(self) -> None:
-        """A sign of life."""
-        self._send(["WATCHDOG=1"], may_wait=False)
+    def feed_watchdog(self) -> None:
+        """Give a sign of life, if one is due."""
+        if self.watchdog_in_s() == 0:
+            self._fed_at = time.monotonic()
+            self._send(["WATCHDOG=1"], may_wait=False)
+
+    def watchdog_in_s(self) -> float | None:
+        """How long until the next sign of life is due; None when nobody watches."""
+        if self.watchdog_interval_s is None:
+            return None
+        return max(0.0, self._fed_at + self.watchdog_interval_s - time.monotonic())
 
     def close(self) -> None:
         if self._socket is not None:

@@ -20,7 +20,7 @@ DEADLINE_S = 60
 
 
 def environment(**more: str) -> dict[str, str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MUTEBRIDGE_", "JOURNAL_", "COLUMNS"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MUTEBRIDGE_", "JOURNAL_", "COLUMNS", "PYTHON"))}
     return {**clean, "PYTHONPATH": str(SOURCE), **more}
 
 

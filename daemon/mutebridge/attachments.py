@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from mutebridge.core.assignment import Assignment, DeviceConfig, Verdict, assign, check
-from mutebridge.core.events import Event
+from mutebridge.core.events import Event, PressMode
 from mutebridge.core.lights import DARK, Lights
 from mutebridge.core.profiles import Profile
 from mutebridge.edges.hotplug import Hotplug, list_nodes
@@ -65,6 +65,7 @@ class Attachments:
         self._profiles = {profile.id: profile for profile in profiles}
         self._configs: tuple[DeviceConfig, ...] = ()
         self._known_devices = True
+        self._press_mode: PressMode | None = None
         self._running = False
         self._lock = threading.RLock()
         # Replaced as a whole, never changed: `show` looks into it without a lock.
@@ -72,10 +73,13 @@ class Attachments:
         self._closing: list[SerialButton] = []
         self._hotplug = Hotplug(self._look, SUBSYSTEMS)
 
-    def configure(self, devices: Sequence[DeviceConfig], *, known_devices: bool = True) -> None:
+    def configure(
+        self, devices: Sequence[DeviceConfig], *, known_devices: bool = True, press_mode: PressMode | None = None
+    ) -> None:
         """Want these devices from now on; ValueError, and no change, when one can never work.
 
-        `known_devices`: whether boards that a profile recognises are used without being configured.
+        `known_devices`: whether boards that a profile recognises are used without being configured. `press_mode`: that
+        of every button that can do it and whose own configuration names none.
         """
         ids = [device.id for device in devices]
         for device in devices:
@@ -85,6 +89,7 @@ class Attachments:
         with self._lock:
             self._configs = tuple(devices)
             self._known_devices = known_devices
+            self._press_mode = press_mode
         self._hotplug.watch(device.fixed_port for device in devices if device.fixed_port is not None)
         self._look()
 
@@ -124,7 +129,15 @@ class Attachments:
         fixed = {c.fixed_port: os.path.realpath(c.fixed_port) for c in self._configs if c.fixed_port is not None}
         in_use = {device_id: button.port for device_id, button in self._open.items()}
         nodes = list_nodes(SUBSYSTEMS)
-        return assign(self._configs, self._profiles, nodes, fixed, in_use, known_devices=self._known_devices)
+        return assign(
+            self._configs,
+            self._profiles,
+            nodes,
+            fixed,
+            in_use,
+            known_devices=self._known_devices,
+            press_mode=self._press_mode,
+        )
 
     def _look(self) -> None:
         """Make what is open agree with what is wanted and there."""

@@ -182,3 +182,18 @@ def test_a_serial_section_that_says_enough_needs_no_profile() -> None:
 def test_a_device_that_can_never_work_is_refused(keys: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         device(**keys)
+
+
+def test_the_press_mode_for_all_holds_where_the_button_can_do_it_and_nothing_else_is_said() -> None:
+    configs = [
+        device(id="knob", port="/dev/a", profile="knob"),
+        device(id="own", port="/dev/b", profile="talk", press_mode="toggle"),
+        device(id="switch", port="/dev/c", serial={"muted": "M", "live": "L"}),
+    ]
+    made, _ = plan(configs, [node("/dev/ttyACM0", "Talkie", "1")], press_mode=PressMode.PUSH_TO_MUTE)
+    assert {device_id: assignment.device.press_mode for device_id, assignment in made.items()} == {
+        "knob": PressMode.TOGGLE,
+        "own": PressMode.TOGGLE,
+        "switch": PressMode.STATE,
+        "talk-1": PressMode.PUSH_TO_MUTE,
+    }

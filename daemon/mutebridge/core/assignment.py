@@ -8,7 +8,7 @@ ids, after every replug.
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -32,7 +32,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     port: str | None = None
     match: Matches | None = None
     profile: str | None = None
-    serial: dict[str, Any] | None = None
+    serial: Annotated[dict[str, Any], msgspec.Meta(extra={"part_of": SerialProtocol})] | None = None
 
     def __post_init__(self) -> None:
         if valid_name("device id", self.id) != self.id:
@@ -97,7 +97,7 @@ def check(config: DeviceConfig, profiles: Mapping[str, Profile]) -> None:
         )
 
 
-def assign(
+def assign(  # noqa: PLR0913 (all that the plan depends on)
     configs: Sequence[DeviceConfig],
     profiles: Mapping[str, Profile],
     nodes: Sequence[DeviceNode],
@@ -105,12 +105,14 @@ def assign(
     in_use: Mapping[str, str],
     *,
     known_devices: bool = True,
+    press_mode: PressMode | None = None,
 ) -> tuple[list[Assignment], list[Verdict]]:
     """Return the devices to be open, and what became of each node and each configured device.
 
     `configs` have passed `check`. `real_paths` are the fixed ports with their links resolved, `in_use` the ports of
     the devices that are open: of two nodes that fit, an open one stays. `known_devices`: whether boards that a profile
-    recognises are used without being configured.
+    recognises are used without being configured. `press_mode`: that of every button that can do it and whose own
+    configuration names none.
     """
     free = sorted(nodes, key=lambda node: _natural(node.path))
     found: list[tuple[Assignment | None, Verdict]] = []
@@ -121,8 +123,23 @@ def assign(
         found.append(_configured(config, profiles, node))
     taken = {config.id for config in configs}
     found += [_unconfigured(node, profiles, configs, taken, known_devices) for node in free]
-    made = [assignment for assignment, _ in found if assignment is not None]
+    decided = {config.id for config in configs if config.press_mode is not None}
+    made = [
+        assignment if assignment.device.id in decided else _preferring(press_mode, assignment)
+        for assignment, _ in found
+        if assignment is not None
+    ]
     return made, [verdict for _, verdict in found]
+
+
+def _preferring(mode: PressMode | None, assignment: Assignment) -> Assignment:
+    if mode is None:
+        return assignment
+    try:
+        assignment.protocol.check_press_mode(mode)
+    except ValueError:
+        return assignment
+    return msgspec.structs.replace(assignment, device=msgspec.structs.replace(assignment.device, press_mode=mode))
 
 
 def _configured(

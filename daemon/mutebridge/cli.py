@@ -1,0 +1,391 @@
+"""The command line: finds the command that is meant, hands over, turns what happens into an exit status.
+
+What a command needs is imported when it is carried out, so that the help is quick and the daemon loads nothing that
+only a demonstration needs. Exit statuses are those of sysexits(3). Answers go to standard output, trouble to standard
+error; a person's error is told without a traceback, a bug with one.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from mutebridge import __version__
+
+if TYPE_CHECKING:
+    from mutebridge.attachments import Sighting
+    from mutebridge.config import Config, ConfigError
+
+# What a shell says of a program that the signal ended.
+_EX_INTERRUPTED = 128 + 2
+_EX_BROKEN_PIPE = 128 + 13
+_LEVELS = ("error", "warning", "info", "debug")
+
+_USAGE = """\
+usage: mutebridge COMMAND [options]
+       mutebridge COMMAND --help
+"""
+_FIRST_STEPS = """\
+
+Connects a physical mute button to a softphone: presses go over MQTT to the
+softphone's session controller, only while a call is connected, and the light
+shows what the microphone really does.
+
+commands:
+"""
+_EPILOG = """
+options:
+  -h, --help  this text; after a command, what that command takes
+  --version   the version
+
+first steps:
+  mutebridge demo       see it work; needs no button, no broker, no softphone
+  mutebridge devices    is my button recognised, and if not, why?
+  mutebridge check      is my configuration right, and what is it in full?
+  mutebridge run        the bridge in this terminal; Ctrl-C ends it
+
+The configuration is the file of --config, else of $MUTEBRIDGE_CONFIG, else
+/etc/mutebridge/mutebridge.yaml. Without any it is: the broker on this machine,
+every button that is recognised.
+
+exit status: 0 well, 64 wrong usage, 66 no such file, 69 something that is
+needed is not there, 70 a bug, 75 try again later, 77 no permission,
+78 wrong configuration
+"""
+
+
+class _Ended(Exception):  # noqa: N818 (it is no error)
+    """The program ends here with `status`; what there is to say was said."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the exit statuses of sysexits, and output that notices when nobody reads it."""
+
+    def error(self, message: str) -> NoReturn:
+        _complain(f"{self.format_usage()}{self.prog}: {message}\n")
+        raise _Ended(os.EX_USAGE)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        if message:
+            _complain(message)
+        raise _Ended(status)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        _say(message) if file in (None, sys.stdout) else file.write(message)
+
+
+class _Command(NamedTuple):
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], object]
+    carry_out: Callable[[argparse.Namespace], int]
+    examples: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out the command of `argv` (by default the process's) and return the exit status."""
+    try:
+        return _main(list(sys.argv[1:] if argv is None else argv))
+    except _Ended as end:
+        return end.status
+    except KeyboardInterrupt:
+        return _EX_INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return _EX_BROKEN_PIPE
+    except Exception:  # a bug: whoever mends it needs all of it
+        import traceback
+
+        traceback.print_exc()
+        return os.EX_SOFTWARE
+
+
+def _main(argv: list[str]) -> int:
+    name = _command_name(argv)
+    command = _COMMANDS[name]
+    parser = _Parser(
+        prog=f"mutebridge {name}",
+        description=command.summary[0].upper() + command.summary[1:] + ".",
+        epilog=command.examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    try:
+        command.add_arguments(parser)
+        args, unknown = parser.parse_known_args(argv[1:])
+        if unknown:
+            known = [option for action in parser._actions for option in action.option_strings]  # noqa: SLF001 (no public list)
+            parser.error(f"unknown argument {unknown[0]!r}{_meant(unknown[0].partition('=')[0], known)}")
+        return command.carry_out(args)
+    except ModuleNotFoundError as error:
+        return _missing(name, error)
+
+
+def _command_name(argv: list[str]) -> str:
+    first = argv[0] if argv else ""
+    if first in _COMMANDS:
+        return first
+    if first in ("-h", "--help", "help"):
+        _say(_help())
+        raise _Ended(os.EX_OK)
+    if first in ("-V", "--version"):
+        _say(f"mutebridge {__version__}\n")
+        raise _Ended(os.EX_OK)
+    if not first:
+        _complain(_help())
+    elif first.startswith("-"):
+        _complain(f"{_USAGE}mutebridge: {first!r} in front of the command; a command's options stand after it\n")
+    else:
+        known = ", ".join(_COMMANDS)
+        _complain(f"mutebridge: unknown command {first!r}{_meant(first, _COMMANDS)} Commands: {known}\n")
+    raise _Ended(os.EX_USAGE)
+
+
+def _help() -> str:
+    commands = "".join(f"  {name:<10}{command.summary}\n" for name, command in _COMMANDS.items())
+    return _USAGE + _FIRST_STEPS + commands + _EPILOG
+
+
+def _meant(given: str, known: Any) -> str:
+    import difflib
+
+    nearest = difflib.get_close_matches(given, known, n=1)
+    return f": did you mean {nearest[0]!r}?" if nearest else "."
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> int:
+    """Say how to get a library of the extra; a missing module of our own is a bug."""
+    if (error.name or "").partition(".")[0] not in ("amqtt", "rich"):
+        raise error
+    _complain(
+        f"mutebridge {name}: needs {error.name!r}, which the service does without: pip install 'mutebridge[demo]'\n"
+    )
+    return os.EX_UNAVAILABLE
+
+
+# --- run
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_config_argument(parser)
+    parser.add_argument(
+        "--embedded-broker",
+        action="store_true",
+        help="bring a broker along for this one workstation: on loopback, WebSockets with authentication",
+    )
+    parser.add_argument("--log-level", choices=_LEVELS, help="instead of the configuration's log_level")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from mutebridge.config import ConfigError
+    from mutebridge.core.events import Level
+    from mutebridge.edges import journal_log
+
+    # What is said before the configuration is read; it then sets its own level.
+    journal_log.start(Level(args.log_level or "info"))
+    app: Any = import_module("mutebridge.app")
+    try:
+        status: int = app.run(args.config, log_level=args.log_level, embedded_broker=args.embedded_broker)
+    except ConfigError as error:
+        return _tell_config_error(error)
+    return status
+
+
+# --- check
+
+
+def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_config_argument(parser)
+    _add_json_argument(parser)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from mutebridge import config as configuration
+
+    try:
+        config = configuration.load(args.config)
+    except configuration.ConfigError as error:
+        if args.json:
+            _say(configuration.problems_json(error))
+        return _tell_config_error(error)
+    if args.json:
+        _say(configuration.effective_json(config))
+        return os.EX_OK
+    file = configuration.find_file(args.config)
+    _say(f"# {file} is well; in full:\n" if file else "# No configuration file; the defaults:\n")
+    _say(configuration.effective_yaml(config))
+    return os.EX_OK
+
+
+# --- devices
+
+
+def _add_devices_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_config_argument(parser)
+    _add_json_argument(parser)
+
+
+def _devices(args: argparse.Namespace) -> int:
+    import time
+
+    from mutebridge.attachments import Attachments
+    from mutebridge.config import load_profiles
+
+    config = _load(args.config)
+    attachments = Attachments(lambda _event: None, time.monotonic, load_profiles())
+    attachments.configure(config.devices, known_devices=config.known_devices)
+    sightings = attachments.describe()
+    if args.json:
+        import msgspec
+
+        _say(msgspec.json.encode({"devices": sightings}).decode() + "\n")
+    else:
+        _say("".join(_shown(sighting) for sighting in sightings) or _NOTHING_PLUGGED_IN)
+    return os.EX_OK
+
+
+_NOTHING_PLUGGED_IN = """\
+No serial port is plugged in, and none is configured. A button on a serial port
+appears here as soon as the kernel knows it (dmesg tells when it does not).
+Without a button: mutebridge demo
+"""
+
+
+def _shown(sighting: "Sighting") -> str:
+    lines = [f"{sighting.name or sighting.port or sighting.device_id}: {sighting.state}"]
+    usb = " ".join(part for part in (sighting.manufacturer, sighting.product) if part)
+    ids = ":".join(part for part in (sighting.vendor_id, sighting.product_id) if part)
+    details = {
+        "why": sighting.problem,
+        "id": sighting.device_id,
+        "port": sighting.port,
+        "links": "\n             ".join(sighting.links),
+        "usb": " ".join(part for part in (usb, f"({ids})" if ids else "") if part),
+        "serial no.": sighting.serial_number,
+        "profile": sighting.profile,
+        "press mode": sighting.press_mode,
+        "can": ", ".join(sighting.can),
+    }
+    lines += [f"  {key + ':':<11}{value}" for key, value in details.items() if value]
+    return "\n".join(lines) + "\n"
+
+
+# --- what several commands have
+
+
+def _add_config_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="by default /etc/mutebridge/mutebridge.yaml")
+
+
+def _add_json_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for a program that reads it")
+
+
+def _load(path: Path | None) -> "Config":
+    from mutebridge import config as configuration
+
+    try:
+        return configuration.load(path)
+    except configuration.ConfigError as error:
+        raise _Ended(_tell_config_error(error)) from None
+
+
+def _tell_config_error(error: "ConfigError") -> int:
+    from mutebridge.config import ConfigFileError
+    from mutebridge.edges import journal_log
+
+    mark = "<3>" if journal_log.is_journal(sys.stderr, os.environ) else ""
+    _complain("".join(f"{mark}{problem}\n" for problem in error.problems))
+    if isinstance(error, ConfigFileError):
+        return os.EX_NOPERM if error.errno in (errno.EACCES, errno.EPERM) else os.EX_NOINPUT
+    return os.EX_CONFIG
+
+
+def _of(module: str, function: str) -> Callable[[Any], Any]:
+    """Return a function of a module that is imported only when the function is called."""
+
+    def call(argument: Any) -> Any:
+        return getattr(import_module(module), function)(argument)
+
+    return call
+
+
+def _say(text: str) -> None:
+    """Write to standard output now, so that a reader who went away is noticed here."""
+    if sys.stdout is None:
+        raise _Ended(os.EX_IOERR)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _forget_stdout()
+        _complain(f"mutebridge: cannot write to standard output: {error.strerror}\n")
+        raise _Ended(os.EX_IOERR) from None
+
+
+def _complain(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(text)
+
+
+def _forget_stdout() -> None:
+    """What is left in the buffer cannot be written; let the interpreter's end not try again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+_COMMANDS = {
+    "run": _Command(
+        "run the bridge; this is what the service does",
+        _add_run_arguments,
+        _run,
+        "examples:\n"
+        "  mutebridge run\n"
+        "  mutebridge run --config ./mutebridge.yaml --log-level debug\n"
+        "  mutebridge run --embedded-broker     no broker is installed\n\n"
+        "SIGHUP (systemctl reload) reads the configuration again; a wrong one is told and the old one stays.",
+    ),
+    "check": _Command(
+        "check the configuration and print it in full, with every default",
+        _add_check_arguments,
+        _check,
+        "examples:\n"
+        "  mutebridge check --config ./mutebridge.yaml\n"
+        "  mutebridge check --json | jq .broker.host\n\n"
+        "What it prints is a configuration again; only a password is shown as ***. Ends with 78 when something is\n"
+        "wrong; each line then says file:line:column, the key, what is wrong and what is allowed.",
+    ),
+    "devices": _Command(
+        "list the buttons that are plugged in, and why one is not used",
+        _add_devices_arguments,
+        _devices,
+        "examples:\n"
+        "  mutebridge devices\n"
+        "  mutebridge devices --json\n\n"
+        "It opens no device, so it may run beside the service.",
+    ),
+    "simulate": _Command(
+        "be a softphone without audio, to try a button with",
+        _of("mutebridge.controller.simulator", "add_arguments"),
+        _of("mutebridge.controller.simulator", "main"),
+        "example:\n  mutebridge simulate",
+    ),
+    "demo": _Command(
+        "show it all at work: a broker, a softphone, a virtual button",
+        _of("mutebridge.demo", "add_arguments"),
+        _of("mutebridge.demo", "main"),
+        "examples:\n"
+        "  mutebridge demo            in a terminal: a live view, with keys\n"
+        "  mutebridge demo | cat      a scripted call; ends with 0 only if every light told the truth",
+    ),
+}

@@ -261,7 +261,7 @@ def test_when_the_second_call_ends_the_first_one_is_back() -> None:
         (CallState.DISCONNECTED, "c2", "c1"),
         (CallState.CONNECTED, "c1", "c1"),
         (CallState.CONNECTED, "c3", "c3"),
-        (CallState.CONNECTED, "c3", "c3"),
+        (CallState.CONNECTED, "c1", "c3"),  # said once more, which is no change
     ]:
         assert phone.call(state, call_id).protocol.call_id == current
 
@@ -579,6 +579,45 @@ def test_a_call_that_changes_under_a_command_ends_it(phone: Phone, state: CallSt
     assert phone.retained["mic"] == ""  # it may have been unmuted first
     phone.returned()
     assert list(phone.results()) == [request_id]
+
+
+def test_a_microphone_that_says_the_opposite_settles_nothing() -> None:
+    phone = Phone().connect().call(CallState.CONNECTED)
+    phone.command(muted=True)
+    phone.begin().mic(False).returned()
+    assert phone.results() == {}
+    assert "request_id" not in phone.retained["mic"]
+
+
+def test_a_command_waits_until_the_one_before_is_settled(phone: Phone) -> None:
+    phone.command(muted=True)
+    phone.begin().returned()
+    phone.command(muted=False)
+    assert not phone.protocol.ready
+    assert len(phone.begin().performed) == 1
+    phone.mic(True)
+    assert len(phone.begin().performed) == 2
+
+
+def test_an_answer_that_mentions_the_microphone_does_not_touch_it() -> None:
+    phone = Phone().connect().call(CallState.RINGING).mic(True)
+    phone.command(action="answer", muted=False)
+    phone.begin().call(CallState.CONNECTED).mic(False)
+    assert phone.results() == {}
+    phone.mic(True).heard()
+    phone.sleep(CONFIRM_TIMEOUT_S)
+    assert phone.retained["mic"]["muted"] is True
+
+
+def test_answering_says_nothing_of_an_unknown_microphone() -> None:
+    phone = Phone().connect().call(CallState.RINGING)
+    phone.heard()
+    phone.command(action="answer", request_id="r")
+    phone.begin().returned()
+    assert [leaf for leaf, _ in phone.heard()] == ["result"]
+    phone.call(CallState.CONNECTED).mic(False).heard()
+    phone.command(action="answer", request_id="r")
+    assert [(leaf, payload.get("request_id")) for leaf, payload in phone.heard()] == [("mic", "r"), ("result", "r")]
 
 
 def test_answer_and_hang_up_are_done_when_the_callback_returns() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mutebridge.controller.protocol import Clock, ControllerProtocol, Effect, Perform, Publish
 from mutebridge.core.contract import Action, CallState, Command, CommandError
@@ -43,6 +43,12 @@ class Desk(RuleBasedStateMachine):
         self.confirmed: set[str] = set()
         self.retained: dict[str, Any] = {}
 
+    @initialize(muted=st.booleans())
+    def in_a_call(self, *, muted: bool) -> None:
+        self.carry_out(self.protocol.connected(self.now))
+        self._call("connected", "a")
+        self._mic(muted)
+
     # --- the promises, checked on everything that goes out
 
     def carry_out(self, effects: list[Effect]) -> None:
@@ -57,6 +63,7 @@ class Desk(RuleBasedStateMachine):
         assert self.at() < command.expires_at, "acted late"
         assert self.running is None, "asked a softphone that was busy"
         assert command.call_id in {None, self.protocol.call_id}, "acted on another call"
+        assert command.epoch == "e", "acted for an earlier start"
         if command.action is Action.SET_MUTE:
             assert self.protocol.call_state is CallState.CONNECTED, "touched the microphone outside of a connected call"
         if command.muted is False:
@@ -111,19 +118,26 @@ class Desk(RuleBasedStateMachine):
         action=st.sampled_from(["set_mute", "set_mute", "set_mute", "answer", "hang_up"]),
         life_ms=st.sampled_from([2000, 2000, 1, 0, -500, 90_000]),
         seen=st.sampled_from([0, 0, 1, 5]),
+        meant=st.sampled_from([("e", None), ("e", None), ("e", None), ("e", "b"), ("old", None)]),
+        at_once=st.booleans(),
     )
-    def press(self, *, muted: bool, action: str, life_ms: int, seen: int) -> None:
+    def press(
+        self, *, muted: bool, action: str, life_ms: int, seen: int, meant: tuple[str, str | None], at_once: bool
+    ) -> None:
+        epoch, call_id = meant
         command = {
             "request_id": f"r{len(self.sent)}",
             "action": action,
             "muted": muted if action == "set_mute" else None,
-            "call_id": self.protocol.call_id,
-            "epoch": "e",
+            "call_id": call_id or self.protocol.call_id,
+            "epoch": epoch,
             "mic_seq": max(0, self.protocol.seq - seen),
             "expires_at": self.at() + life_ms,
         }
         self.sent.append(command)
         self.deliver(command)
+        if at_once:
+            self.softphone_is_asked()
 
     @precondition(lambda self: self.sent)
     @rule(back=st.integers(0, 5))
@@ -145,14 +159,14 @@ class Desk(RuleBasedStateMachine):
 
     # --- the broker and time
 
-    @rule(up=st.booleans())
+    @rule(up=st.sampled_from([True, True, False]))
     def broker(self, *, up: bool) -> None:
         if up:
             self.carry_out(self.protocol.connected(self.now))
         else:
             self.protocol.lost()
 
-    @rule(seconds=st.sampled_from([0.001, 0.1, 0.5, 1.0, 2.0, 5.0]))
+    @rule(seconds=st.sampled_from([0.001, 0.1, 0.1, 0.5, 0.5, 1.0, 2.0, 5.0]))
     def time_passes(self, seconds: float) -> None:
         until = self.now + seconds
         while (wake_at := self.protocol.wake_at()) is not None and wake_at <= until:
@@ -168,7 +182,7 @@ class Desk(RuleBasedStateMachine):
 
     # --- the softphone
 
-    @rule(state=st.sampled_from(STATES), call_id=st.sampled_from([None, "a", "b"]))
+    @rule(state=st.sampled_from(STATES), call_id=st.sampled_from([None, "a", "a", "b"]))
     def call(self, state: str, call_id: str | None) -> None:
         self._call(state, call_id)
 
@@ -202,7 +216,6 @@ class Desk(RuleBasedStateMachine):
         if changed and not caused:
             self.hands.append(seq)
 
-    @precondition(lambda self: self.protocol.ready)
     @rule()
     def softphone_is_asked(self) -> None:
         self.carry_out(self.protocol.begin(self.now))
@@ -223,4 +236,4 @@ class Desk(RuleBasedStateMachine):
 
 
 TestController = Desk.TestCase
-TestController.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestController.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)

@@ -413,7 +413,8 @@ class ControllerProtocol:
             return
         if known.result.ok:
             true_still = command.action is not Action.SET_MUTE or command.muted == self.mic
-            yield from self._publish_mic(now, command.request_id if true_still else None)
+            if self.mic is not None:
+                yield from self._publish_mic(now, command.request_id if true_still else None)
         yield from self._publish_result(known.result)
 
     def _gate(self, command: Command, now: float) -> _Refusal | None:  # noqa: PLR0911 - one line per rule

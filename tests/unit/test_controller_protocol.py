@@ -470,6 +470,25 @@ def test_a_change_that_a_command_caused_makes_nothing_stale(phone: Phone) -> Non
     assert phone.begin().performed[-1].muted is False
 
 
+def test_an_unmute_needs_to_have_seen_only_what_was_said_in_this_call(phone: Phone) -> None:
+    phone.call(CallState.CONNECTED, "c2")
+    phone.command(muted=False, mic_seq=None)  # push-to-talk, and nobody knows what the microphone does
+    assert phone.begin().performed
+    phone.mic(True)
+    phone.sleep(CONFIRM_TIMEOUT_S).returned()
+    assert phone.retained["mic"] == ""
+    phone.command(muted=False, mic_seq=None)
+    assert list(phone.begin().results().values()) == ["failed", "stale"]  # by hand, while it was under way
+
+
+def test_an_unmute_that_was_lost_in_the_softphone_can_be_tried_again(phone: Phone) -> None:
+    phone.mic(True)
+    phone.command(muted=False)
+    phone.begin().returned().sleep(CONFIRM_TIMEOUT_S)
+    phone.command(muted=False, mic_seq=None)  # the bridge knows of no mic state any more
+    assert len(phone.begin().performed) == 2
+
+
 def test_a_hand_that_acts_while_a_command_waits_wins_too(phone: Phone) -> None:
     phone.command(muted=True)
     phone.begin()

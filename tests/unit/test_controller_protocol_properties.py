@@ -67,8 +67,7 @@ class Desk(RuleBasedStateMachine):
         if command.action is Action.SET_MUTE:
             assert self.protocol.call_state is CallState.CONNECTED, "touched the microphone outside of a connected call"
         if command.muted is False:
-            assert command.mic_seq is not None
-            assert all(seq <= command.mic_seq for seq in self.hands), "overrode a newer hand"
+            assert all(seq <= (command.mic_seq or 0) for seq in self.hands), "overrode a newer hand"
         self.acted.append(command.request_id)
         self.running = command
 
@@ -131,7 +130,7 @@ class Desk(RuleBasedStateMachine):
             "muted": muted if action == "set_mute" else None,
             "call_id": call_id or self.protocol.call_id,
             "epoch": epoch,
-            "mic_seq": max(0, self.protocol.seq - seen),
+            "mic_seq": max(0, self.protocol.seq - seen) if self.said is not None else None,
             "expires_at": self.at() + life_ms,
         }
         self.sent.append(command)
@@ -177,8 +176,12 @@ class Desk(RuleBasedStateMachine):
     def _time_came(self) -> None:
         flight = self.protocol._in_flight
         if flight and self.now >= flight.deadline and flight.unmutes and self.said:
-            self.said = None  # nobody knows
+            self._nobody_knows(flight.command)
         self.carry_out(self.protocol.time_came(self.now))
+
+    def _nobody_knows(self, unmute: Command) -> None:
+        self.said = None
+        self.hands = [seq for seq in self.hands if seq > (unmute.mic_seq or 0)]
 
     # --- the softphone
 
@@ -199,8 +202,9 @@ class Desk(RuleBasedStateMachine):
             ended = after_state is CallState.DISCONNECTED
             if ended or (before != after and before_state is not CallState.DISCONNECTED):
                 self.said = None
+                self.hands.clear()
             if flight and flight.unmutes and self.said and (after_state.value != "connected" or before != after):
-                self.said = None
+                self._nobody_knows(flight.command)
         self.carry_out(effects)
 
     @rule(muted=st.booleans())

@@ -235,6 +235,7 @@ class ControllerProtocol:
         another = before.state is not CallState.DISCONNECTED and self._call.call_id != before.call_id
         if another or self._call.state is CallState.DISCONNECTED:
             self.mic = None  # what is said between two calls is about the next one
+            self._hand_seq = 0
         effects = list(self._give_up_without_call())
         return [*effects, *self._publish_call(now), *self._publish_mic(now)]
 
@@ -442,9 +443,9 @@ class ControllerProtocol:
             return _Refusal(CommandError.NOT_CONNECTED, detail)
         if command.muted:  # never too old to mute
             return None
-        if command.call_id is None or command.epoch is None or command.mic_seq is None:
-            return _Refusal(CommandError.STALE, "an unmute says which call_id, epoch and mic_seq it has seen")
-        if command.mic_seq < self._hand_seq:
+        if command.call_id is None or command.epoch is None:
+            return _Refusal(CommandError.STALE, "an unmute says which call_id and epoch it means")
+        if (command.mic_seq or 0) < self._hand_seq:  # none: no mic state was seen
             return _Refusal(CommandError.STALE, "the microphone was changed by hand in the meantime")
         return None
 
@@ -470,6 +471,8 @@ class ControllerProtocol:
         flight, self._in_flight = self._in_flight, None
         if flight.unmutes and self.mic:
             self.mic = None  # it may be live by now
+            if self._hand_seq <= (flight.command.mic_seq or 0):
+                self._hand_seq = 0  # the bridge has seen that hand, and has nothing left to say it with
             if self.up:
                 yield Publish(topic=self.mic_topic, payload=b"")
         yield from self._answer(flight.command, refusal)

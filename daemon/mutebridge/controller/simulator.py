@@ -51,7 +51,7 @@ HELP = """\
 
 _CALL_VERBS = {"ring", "dial", "connect", "hold", "resume", "end"}
 _WORDS = {
-    **{verb: None for verb in sorted(_CALL_VERBS)},
+    **dict.fromkeys(sorted(_CALL_VERBS)),
     "mute": None,
     "unmute": None,
     "help": None,

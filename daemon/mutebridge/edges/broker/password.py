@@ -1,0 +1,30 @@
+"""The password, from wherever the settings say."""
+
+import os
+from pathlib import Path
+
+from mutebridge.edges.broker.problems import CannotConnectError, Problem, ProblemKind
+from mutebridge.edges.broker.settings import BrokerSettings
+
+
+def read_password(settings: BrokerSettings) -> str | None:
+    """Return it as it is now; one line break at its end is not part of it. CannotConnectError says what to mend."""
+    if settings.password_credential:
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        if not directory:
+            message = (
+                f"password_credential {settings.password_credential!r}: $CREDENTIALS_DIRECTORY is not set; give the"
+                " service LoadCredential= in its unit, or use password_file"
+            )
+            raise CannotConnectError(Problem(ProblemKind.PASSWORD_UNREADABLE, message))
+        path = Path(directory, settings.password_credential)
+    elif settings.password_file:
+        path = Path(settings.password_file)
+    else:
+        return settings.password
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        message = f"cannot read the password from {path}: {why}"
+        raise CannotConnectError(Problem(ProblemKind.PASSWORD_UNREADABLE, message)) from None

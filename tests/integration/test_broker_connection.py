@@ -1,0 +1,192 @@
+"""The broker edge with a broker that does what it should."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from mutebridge.edges.broker import Retained
+from integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, publish, suback
+from integration.broker_probe import Lost, Message, Probe, Up
+from integration.mosquitto import Mosquitto
+from integration.proxy import Proxy
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_message_comes_back(mosquitto: Mosquitto, protocol: str) -> None:
+    with Probe(mosquitto.port, subscriptions=[("a/#", 1)], protocol=protocol) as probe:
+        probe.wait_up()
+        assert probe.broker.up
+        assert f"MQTT {protocol}" in probe.broker.describe()
+        for qos in (0, 1):
+            assert probe.publish("a/b", b"%d" % qos, qos=qos)
+            assert probe.wait_message() == Message("a/b", b"%d" % qos, False)
+
+
+def test_up_comes_before_the_retained_messages_and_after_the_births(mosquitto: Mosquitto) -> None:
+    births = [Retained("state/one", b"1"), Retained("state/two", b"2")]
+    with Probe(mosquitto.port, "first", births=births) as first:
+        first.wait_up()
+        mosquitto.wait_for_log(r"Sending PUBACK to first \(m\d+.*")
+        with Probe(mosquitto.port, "second", subscriptions=[("state/#", 1)]) as second:
+            second.wait_message("state/two")
+    assert second.seen == [Up(), Message("state/one", b"1", True), Message("state/two", b"2", True)]
+
+
+def test_messages_before_the_suback_wait_for_up() -> None:
+    def script(session: Session) -> None:
+        level = session.read_until(CONNECT).level
+        session.send(connack(0, level))
+        subscribe = session.read_until(SUBSCRIBE)
+        session.send(publish("early", b"1", level), suback(subscribe, 0, level), publish("late", b"2", level))
+        session.wait_end()
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
+        probe.wait_message("late")
+        assert probe.seen == [Up(), Message("early", b"1", False), Message("late", b"2", False)]
+
+
+def test_the_will_speaks_when_the_process_dies_and_the_farewell_when_it_ends(
+    mosquitto: Mosquitto, make_proxy: Callable[[int], Proxy]
+) -> None:
+    proxy = make_proxy(mosquitto.port)
+    with Probe(mosquitto.port, "watcher", subscriptions=[("will/#", 1), ("bye", 1)]) as watcher:
+        watcher.wait_up()
+        with Probe(proxy.port, "victim", births=[Retained("will/victim", b"online")]) as victim:
+            assert watcher.wait_message().payload == b"online"
+            proxy.refuse()
+            proxy.cut()
+            assert watcher.wait_message().payload == b"offline"
+            proxy.admit()
+            assert watcher.wait_message().payload == b"online"
+            victim.broker.stop(farewell=[Retained("bye", b"farewell")])
+            assert watcher.wait_message() == Message("bye", b"farewell", False)
+            # An orderly end: the will is void, which the next message proves.
+            assert watcher.publish("bye", b"end", qos=1)
+            assert watcher.wait_message() == Message("bye", b"end", False)
+
+
+def test_after_a_restart_it_is_up_again_with_subscriptions_and_births(mosquitto: Mosquitto) -> None:
+    with Probe(mosquitto.port, subscriptions=[("#", 1)], births=[Retained("born", b"1")]) as probe:
+        probe.wait_message("born")
+        mosquitto.kill()
+        probe.wait_lost()
+        assert not probe.broker.up
+        mosquitto.start()
+        probe.wait_message("born")
+        assert [type(report) for report in probe.seen] == [Up, Message, Lost, Up, Message]
+
+
+def test_the_message_expiry_goes_along_on_mqtt_5(mosquitto: Mosquitto) -> None:
+    """mosquitto drops an expired message that it holds for a frozen subscriber; at least it must take the property."""
+    with Probe(mosquitto.port, subscriptions=[("a", 0)]) as probe:
+        probe.wait_up()
+        assert probe.broker.publish("a", b"x", expiry_s=2)
+        assert probe.wait_message().payload == b"x"
+
+
+@pytest.mark.parametrize("refusal", [0x84, 0x01])
+def test_it_falls_back_to_3_1_1_at_once_and_remembers(refusal: int, caplog: pytest.LogCaptureFixture) -> None:
+    levels: list[int] = []
+
+    def script(session: Session) -> None:
+        level = session.read().level
+        levels.append(level)
+        if level == 5:
+            session.send(connack(refusal, level))
+            return
+        session.send(connack(0, level))
+        session.send(suback(session.read_until(SUBSCRIBE), 0, level))
+        if levels.count(4) == 1:
+            return
+        session.wait_end()
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
+        probe.wait_up()
+        probe.wait_lost()
+        probe.wait_up()
+        assert "MQTT 3.1.1" in probe.broker.describe()
+    assert levels == [5, 4, 4]
+    assert not [record for record in caplog.records if "refuses this version" in record.message]
+
+
+def test_it_tries_3_1_1_where_a_server_hangs_up_on_mqtt_5() -> None:
+    def script(session: Session) -> None:
+        if (level := session.read().level) == 4:
+            session.send(connack(0, level))
+            session.send(suback(session.read_until(SUBSCRIBE), 0, level))
+            session.wait_end()
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
+        probe.wait_up()
+        assert "MQTT 3.1.1" in probe.broker.describe()
+
+
+def test_many_threads_publish_whole_messages_in_order(mosquitto: Mosquitto, proxy: Proxy) -> None:
+    """Packets of several threads must not mix, though the kernel takes them in pieces while the broker is slow."""
+    each, threads, size = 150, 4, 3000
+    with (
+        Probe(mosquitto.port, "reader", subscriptions=[("bulk/#", 0)]) as reader,
+        Probe(proxy.port, "writer") as writer,
+    ):
+        reader.wait_up()
+        writer.wait_up()
+        sent: dict[int, list[bytes]] = {}
+
+        def write(number: int) -> None:
+            payloads = [b"%d:%d:" % (number, index) + b"x" * size for index in range(each)]
+            sent[number] = [payload for payload in payloads if writer.publish(f"bulk/{number}", payload)]
+
+        proxy.freeze()
+        workers = [threading.Thread(target=write, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        proxy.thaw()
+        for worker in workers:
+            worker.join()
+        # A QoS 1 message after them all says when all are through.
+        while not writer.publish("bulk/end", b"", qos=1):
+            pass
+        reader.wait_message("bulk/end")
+        for number in range(threads):
+            assert sent[number]
+            assert [message.payload for message in reader.messages(f"bulk/{number}")] == sent[number]
+        assert not writer.count(Lost)
+
+
+def test_a_callback_may_publish_while_another_thread_publishes_under_the_same_lock(mosquitto: Mosquitto) -> None:
+    """The application decides under a lock of its own, in callbacks and in threads of devices alike."""
+    decision = threading.Lock()
+    echoed = threading.Semaphore(0)
+
+    def answer(message: Message) -> None:
+        with decision:
+            if message.topic == "ask":
+                probe.publish("answer", message.payload)
+            else:
+                echoed.release()
+
+    probe = Probe(mosquitto.port, subscriptions=[("ask", 1), ("answer", 1)], on_message=answer)
+    with probe:
+        probe.wait_up()
+        for _ in range(200):
+            with decision:
+                assert probe.publish("ask", b"x", qos=1)
+        for _ in range(200):
+            assert echoed.acquire(timeout=20)
+
+
+def test_a_broker_that_leaves_nagle_on_costs_no_40_ms(make_mosquitto: Callable[..., Mosquitto]) -> None:
+    mosquitto = make_mosquitto(nodelay=False)
+    with Probe(mosquitto.port, subscriptions=[("a", 1)]) as probe:
+        probe.wait_up()
+        took = []
+        for _ in range(21):
+            start = time.monotonic()
+            probe.publish("a", b"x", qos=1)
+            probe.wait_message()
+            took.append(time.monotonic() - start)
+    assert sorted(took)[10] < 0.02, took

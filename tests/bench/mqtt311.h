@@ -142,6 +142,9 @@ static bool mqtt_ping(struct mqtt *m)
 static void mqtt_close(struct mqtt *m)
 {
     send_packet(m, 0xE0, NULL, 0);
+    shutdown(m->fd, SHUT_WR);
+    while (recv(m->fd, m->in, sizeof m->in, 0) > 0)
+        ; /* closed with something unread, the kernel would reset the connection, so the broker would send the will */
     close(m->fd);
     m->fd = -1;
 }

@@ -1,0 +1,46 @@
+"""The bench runs and counts right; how fast anything is, no test asks."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).resolve().parent.parent / "bench"
+ROWS = ["mutebridge run", "(a) C, same job", "(b) paho loop_start", "(c) aiomqtt", "bare imports + connect"]
+BRIDGES = ROWS[:4]
+TARGETS = 6
+TIMEOUT_S = 110
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(shutil.which("cc") is None, reason="the bench's programs in C need a compiler"),
+]
+
+
+def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(BENCH), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def test_a_quick_run_prints_every_row_and_each_press_became_one_command() -> None:
+    done = bench("--quick", "--rounds", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {title: line for title in ROWS for line in done.stdout.splitlines() if line.startswith(title)}
+    assert list(rows) == ROWS
+    for title in BRIDGES:
+        presses, commands = re.findall(r"(\d+)/(\d+)", rows[title].removeprefix(title))[0]
+        assert presses == commands
+        assert int(presses) > 0
+        assert re.findall(r"\s-(?=\s|$)", rows[title]) == [], f"something was not measured: {rows[title]}"
+    goals = done.stdout.partition("Targets\n")[2].splitlines()
+    assert len(goals) == TARGETS
+    assert not any("not measured" in goal for goal in goals), goals
+
+
+def test_an_unknown_row_is_told_with_the_known_ones() -> None:
+    done = bench("--rows", "daemon,cobol")
+    assert done.returncode == 2
+    assert "cobol: one of daemon, c, paho, aiomqtt, bare is allowed" in done.stderr

@@ -37,7 +37,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "daemon")]
+sys.path[:0] = [str(TESTS.parent), str(TESTS.parent / "daemon")]
 
 import bootstrap  # noqa: E402 - found by the line above
 
@@ -62,6 +62,6 @@ def _is_here(name: str) -> bool:
 
 if __name__ == "__main__":
     enter_environment()
-    from bench.command import main
+    from tests.bench.command import main
 
     sys.exit(main(__doc__))

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-
-from bench.contenders import CONTENDERS, Contender, compile_programs
-from bench.idle_cost import cost_since, snapshot
-from bench.private_broker import BenchError, private_broker
-from bench.round_trips import Pattern, Player, play_rounds
-from bench.stage import Stage, Watcher
-from bench.table import Row, as_text, targets
+from tests.bench.contenders import CONTENDERS, Contender, compile_programs
+from tests.bench.idle_cost import cost_since, snapshot
+from tests.bench.private_broker import BenchError, private_broker
+from tests.bench.round_trips import Pattern, Player, play_rounds
+from tests.bench.stage import Stage, Watcher
+from tests.bench.table import Row, as_text, targets
 
 _EX_UNAVAILABLE = 69
 _BUTTONS_WHEN_IDLE = 3

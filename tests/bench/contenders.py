@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-
-from bench.private_broker import HOST, BenchError
+from tests.bench.private_broker import HOST, BenchError
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent / "daemon"

@@ -9,9 +9,8 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 import msgspec
-
-from bench.private_broker import BenchError
-from bench.stage import Stage
+from tests.bench.private_broker import BenchError
+from tests.bench.stage import Stage
 
 
 class Pattern(msgspec.Struct, frozen=True, kw_only=True):

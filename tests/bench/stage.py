@@ -16,9 +16,8 @@ from typing import Self
 import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
-
-from bench.contenders import CONTROLLER, SOURCE, Contender, Site
-from bench.private_broker import HOST, BenchError
+from tests.bench.contenders import CONTROLLER, SOURCE, Contender, Site
+from tests.bench.private_broker import HOST, BenchError
 
 PREFIX = "mutebridge/v1"
 HEARTBEAT_S = 5

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
-
-from bench.idle_cost import IdleCost
-from bench.round_trips import Figures, Pattern, ratio
-from bench.stage import Counts
+from tests.bench.idle_cost import IdleCost
+from tests.bench.round_trips import Figures, Pattern, ratio
+from tests.bench.stage import Counts
 
 MAX_TIMES_C = 2.5
 MAX_WAKE_UPS_PER_S = 0.2

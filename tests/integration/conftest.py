@@ -5,10 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-from integration.certificates import Certificates
-from integration.mosquitto import EXECUTABLE, Mosquitto
-from integration.proxy import Proxy
+from tests.integration.certificates import Certificates
+from tests.integration.mosquitto import EXECUTABLE, Mosquitto
+from tests.integration.proxy import Proxy
 
 
 @pytest.fixture

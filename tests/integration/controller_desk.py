@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from integration.mosquitto import Mosquitto
+from tests.integration.mosquitto import Mosquitto
 
 DEADLINE_S = 20.0
 STATION = "desk"

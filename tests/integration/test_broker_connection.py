@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable
 
 import pytest
+from tests.integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, publish, suback
+from tests.integration.broker_probe import Lost, Message, Probe, Up
+from tests.integration.mosquitto import Mosquitto
+from tests.integration.proxy import Proxy
 
-from integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, publish, suback
-from integration.broker_probe import Lost, Message, Probe, Up
-from integration.mosquitto import Mosquitto
-from integration.proxy import Proxy
 from mutebridge.edges.broker import Retained
 
 pytestmark = pytest.mark.broker

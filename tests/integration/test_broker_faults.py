@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.integration.broker_fake import PINGREQ, FakeBroker, Session, publish
+from tests.integration.broker_probe import Fatal, Lost, Message, Probe, Up
+from tests.integration.certificates import Certificates
+from tests.integration.mosquitto import Mosquitto
+from tests.integration.proxy import Proxy, Way
 
-from integration.broker_fake import PINGREQ, FakeBroker, Session, publish
-from integration.broker_probe import Fatal, Lost, Message, Probe, Up
-from integration.certificates import Certificates
-from integration.mosquitto import Mosquitto
-from integration.proxy import Proxy, Way
 from mutebridge.edges.broker import ProblemKind, Retained
 
 pytestmark = pytest.mark.broker

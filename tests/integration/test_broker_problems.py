@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, suback
+from tests.integration.broker_probe import Probe
+from tests.integration.certificates import Certificates
+from tests.integration.mosquitto import Mosquitto, write_passwords
+from tests.integration.proxy import Proxy
 
-from integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, suback
-from integration.broker_probe import Probe
-from integration.certificates import Certificates
-from integration.mosquitto import Mosquitto, write_passwords
-from integration.proxy import Proxy
 from mutebridge.edges.broker import ProblemKind, TlsSettings
 from mutebridge.edges.broker.tls import tls_context
 

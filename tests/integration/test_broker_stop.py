@@ -4,10 +4,10 @@ import threading
 import time
 
 import pytest
+from tests.integration.broker_probe import Lost, Message, Probe
+from tests.integration.mosquitto import Mosquitto
+from tests.integration.proxy import Proxy, Way
 
-from integration.broker_probe import Lost, Message, Probe
-from integration.mosquitto import Mosquitto
-from integration.proxy import Proxy, Way
 from mutebridge.edges.broker import Broker, BrokerSettings, Retained
 
 pytestmark = pytest.mark.broker

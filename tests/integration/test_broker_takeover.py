@@ -1,10 +1,10 @@
 """Two clients with one client id: one of them says so and gives up, the other stays."""
 
 import pytest
+from tests.integration.broker_fake import FakeBroker, Session
+from tests.integration.broker_probe import Fatal, Probe
+from tests.integration.mosquitto import Mosquitto
 
-from integration.broker_fake import FakeBroker, Session
-from integration.broker_probe import Fatal, Probe
-from integration.mosquitto import Mosquitto
 from mutebridge.edges.broker import ProblemKind
 
 pytestmark = pytest.mark.broker

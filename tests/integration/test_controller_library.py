@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tests.integration.controller_desk import DEADLINE_S, Bridge, Desk, P
+from tests.integration.mosquitto import Mosquitto
 
-from integration.controller_desk import DEADLINE_S, Bridge, Desk, P
-from integration.mosquitto import Mosquitto
 from mutebridge.controller import BrokerSettings, CallState, CommandError, Refused, SessionController
 
 pytestmark = pytest.mark.broker

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from integration.controller_desk import DEADLINE_S, STATION, Bridge, Desk, P, stop_process
-from integration.mosquitto import Mosquitto
+from tests.integration.controller_desk import DEADLINE_S, STATION, Bridge, Desk, P, stop_process
+from tests.integration.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.broker
 SCRIPT = Path(__file__).with_name("shell_controller.sh")

@@ -1,0 +1,312 @@
+"""The daemon: carries events from the edges to the bridge, and what the bridge asks for to the edges.
+
+Each edge blocks in the kernel in threads of its own. Whichever thread has an event decides on it and carries the
+actions out itself, under one lock: a press reaches the broker's socket, and a mic state the lamp, without changing
+threads. What an action calls never blocks. The main thread sleeps until the bridge, the watchdog or a signal wants it.
+
+Decisions
+    One lock and no loop, instead of one thread with a selector. hidapi offers no file descriptor, opening and closing a
+    tty can block for seconds, and so can connecting to a broker: each of these would have needed its thread all the
+    same, with a queue and a change of threads on the way of each press.
+    The clock is CLOCK_BOOTTIME, which goes on while the workstation sleeps: a mic state from before is old afterwards.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import select
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from mutebridge import config as configuration
+from mutebridge.attachments import Attachments
+from mutebridge.config import Config, ConfigError
+from mutebridge.core import contract, messages
+from mutebridge.core.bridge import Bridge
+from mutebridge.core.contract import Topics
+from mutebridge.core.events import (
+    BridgeAction,
+    BrokerLost,
+    BrokerUp,
+    DeviceAttached,
+    Event,
+    Level,
+    Log,
+    PublishAvailability,
+    PublishCommand,
+    PublishDevice,
+    PublishPressEvent,
+    TimeCame,
+    WriteLights,
+)
+from mutebridge.edges import journal_log, local_broker
+from mutebridge.edges.broker import Broker, BrokerSettings, Problem, ProblemKind, Retained
+from mutebridge.edges.local_broker import LocalBrokerError
+from mutebridge.edges.service_manager import ServiceNotifier
+
+_log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S = 2.0
+_LEVELS = {level: logging.getLevelNamesMapping()[level.name] for level in Level}
+_ONLINE, _OFFLINE = b"online", b"offline"
+
+
+def now_s() -> float:
+    """Seconds of the clock that never steps and does not stop while the workstation sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line said. `broker` takes the place of the configured one."""
+
+    config_path: Path | None = None
+    log_level: Level | None = None
+    broker: BrokerSettings | None = None
+
+
+class App:
+    """One running daemon. `run` returns an exit code of sysexits."""
+
+    def __init__(self, config: Config, options: Options, service: ServiceNotifier) -> None:
+        self._config = config
+        self._options = options
+        self._service = service
+        self._topics = Topics(config.station, config.prefix)
+        self._bridge = self._new_bridge()
+        self._lock = threading.RLock()
+        self._inbox: deque[Event] = deque()
+        self._deciding = False
+        self._woken_at: float | None = None
+        self._exit_code: int | None = None
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._signals: deque[int] = deque()
+        self._attachments = Attachments(self.feed, now_s, configuration.load_profiles())
+        self._broker = self._new_broker()
+
+    def run(self) -> int:
+        """Run until a signal or a fatal problem; returns the exit code."""
+        threading.excepthook = self._thread_failed
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda received, _frame: self._signals.append(received))
+        self._configure_devices()
+        self._attachments.start()
+        self._broker.start()
+        self._service.ready(f"station {self._topics.station}")
+        try:
+            while self._exit_code is None:
+                self._turn()
+        finally:
+            self._stop()
+        return self._exit_code
+
+    def feed(self, event: Event) -> None:
+        """Decide on an event and carry out what follows; from any thread, also from inside an action."""
+        with self._lock:
+            self._inbox.append(event)
+            if self._deciding:
+                return
+            self._deciding = True
+            try:
+                while self._inbox:
+                    self._decide(self._inbox.popleft())
+            finally:
+                self._deciding = False
+
+    # --- the main thread
+
+    def _turn(self) -> None:
+        with self._lock:
+            wake_at = self._bridge.wake_at
+            if wake_at is not None and wake_at <= now_s():
+                self.feed(TimeCame())
+                wake_at = self._bridge.wake_at
+            self._woken_at = wake_at
+        self._service.feed_watchdog()
+        select.select([self._wake_read], [], [], self._sleep_s(wake_at))
+        self._drain_wake_pipe()
+        while self._signals:
+            self._received(self._signals.popleft())
+
+    def _sleep_s(self, wake_at: float | None) -> float | None:
+        sleeps = [s for s in (self._service.watchdog_in_s(), wake_at and wake_at - now_s()) if s is not None]
+        return max(0.0, min(sleeps)) if sleeps else None
+
+    def _drain_wake_pipe(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # when it is full of wake-ups already
+            os.write(self._wake_write, b"\0")
+
+    def _received(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._reload()
+        else:
+            self._exit(os.EX_OK)
+
+    def _exit(self, code: int) -> None:
+        with self._lock:
+            if self._exit_code is None:
+                self._exit_code = code
+        self._wake()
+
+    def _stop(self) -> None:
+        """Lights first: they must be dark whatever the broker does."""
+        self._service.stopping()
+        self._attachments.stop(_STOP_TIMEOUT_S)
+        devices = [Retained(self._topics.bridge_device(device.id), b"") for device in self._bridge.devices]
+        offline = Retained(self._topics.bridge_availability, _OFFLINE)
+        self._broker.stop(farewell=[*devices, offline], timeout_s=_STOP_TIMEOUT_S)
+
+    def _thread_failed(self, failed: threading.ExceptHookArgs) -> None:
+        """End the daemon on a bug in any thread: systemd starts a healthy one."""
+        error = failed.exc_value or failed.exc_type()
+        _log.critical("a bug in mutebridge; stopping", exc_info=(failed.exc_type, error, failed.exc_traceback))
+        self._exit(os.EX_SOFTWARE)
+
+    # --- decisions and actions
+
+    def _new_bridge(self) -> Bridge:
+        return Bridge(lambda: secrets.token_hex(8), unix_ms_at_zero=(time.time() - now_s()) * 1000)
+
+    def _decide(self, event: Event) -> None:
+        for action in self._bridge.handle(event, now_s()):
+            self._carry_out(action)
+        wake_at = self._bridge.wake_at
+        if wake_at is not None and (self._woken_at is None or wake_at < self._woken_at):
+            self._woken_at = wake_at
+            self._wake()
+
+    def _carry_out(self, action: BridgeAction) -> None:
+        match action:
+            case PublishCommand():
+                topic = self._topics.controller(action.controller, "command")
+                payload = contract.encode(action.command)
+                self._broker.publish(topic, payload, qos=0, expiry_s=action.message_expiry_s)
+            case WriteLights():
+                self._attachments.show(action.device_id, action.lights)
+            case PublishPressEvent():
+                self._broker.publish(self._topics.bridge_event, contract.encode(action.event), qos=0)
+            case PublishDevice():
+                payload = contract.encode(action.state) if action.state is not None else b""
+                self._broker.publish(self._topics.bridge_device(action.device_id), payload, qos=1, retain=True)
+            case PublishAvailability():
+                self._broker.publish(self._topics.bridge_availability, _ONLINE, qos=1, retain=True)
+            case Log():
+                _log.log(_LEVELS[action.level], "%s", action.message)
+
+    # --- the broker
+
+    def _new_broker(self) -> Broker:
+        availability = self._topics.bridge_availability
+        return Broker(
+            self._options.broker or self._config.broker,
+            client_id=f"mutebridge-{self._topics.station}",
+            will=Retained(availability, _OFFLINE),
+            births=[Retained(availability, _ONLINE)],
+            subscriptions=messages.subscriptions(self._topics),
+            on_up=lambda: self.feed(BrokerUp()),
+            on_lost=lambda reason: self.feed(BrokerLost(reason)),
+            on_message=self._message_arrived,
+            on_fatal=self._broker_failed,
+        )
+
+    def _message_arrived(self, topic: str, payload: bytes, retained: bool) -> None:
+        event = messages.event_of(self._topics, topic, payload, retained=retained)
+        if event is not None:
+            self.feed(event)
+
+    def _broker_failed(self, problem: Problem) -> None:
+        """Stop: a bug for systemd to start anew from, or another bridge for this station."""
+        self._exit(os.EX_SOFTWARE if problem.kind is ProblemKind.BUG else os.EX_UNAVAILABLE)
+
+    # --- configuration
+
+    def _configure_devices(self) -> None:
+        wanted = self._config
+        self._attachments.configure(wanted.devices, known_devices=wanted.known_devices, press_mode=wanted.press_mode)
+
+    def _reload(self) -> None:
+        self._service.reloading()
+        try:
+            new = configuration.load(self._options.config_path)
+        except ConfigError as error:
+            _log.error("the configuration is wrong; the old one stays in force\n%s", error)
+        else:
+            self._reconfigure(new)
+        self._service.ready()
+
+    def _reconfigure(self, new: Config) -> None:
+        old, self._config = self._config, new
+        if (old.station, old.prefix, old.broker) != (new.station, new.prefix, new.broker):
+            self._move_to_other_broker()
+        self._configure_devices()
+        if self._options.log_level is None:
+            journal_log.set_level(new.log_level)
+        _log.info("configuration reloaded")
+
+    def _move_to_other_broker(self) -> None:
+        self._broker.stop(farewell=[Retained(self._topics.bridge_availability, _OFFLINE)], timeout_s=_STOP_TIMEOUT_S)
+        with self._lock:
+            devices = self._bridge.devices
+            self._topics = Topics(self._config.station, self._config.prefix)
+            self._bridge = self._new_bridge()
+            for device in devices:
+                self.feed(DeviceAttached(device))
+            self._broker = self._new_broker()
+        self._broker.start()
+
+
+def run(config_path: Path | None, *, log_level: str | None = None, embedded_broker: bool = False) -> int:
+    """Run the daemon in the foreground; returns an exit code of sysexits. ConfigError when it cannot start."""
+    config = configuration.load(config_path)
+    level = Level(log_level) if log_level is not None else None
+    journal_log.start(level or config.log_level)
+    service = ServiceNotifier.from_environment()
+    if not embedded_broker:
+        return App(config, Options(config_path, level), service).run()
+    try:
+        with _embedded_broker(config) as settings:
+            return App(config, Options(config_path, level, settings), service).run()
+    except LocalBrokerError as error:
+        _log.error("%s", error)
+        return os.EX_UNAVAILABLE
+
+
+@contextlib.contextmanager
+def _embedded_broker(config: Config) -> Iterator[BrokerSettings]:
+    """Yield how to reach a broker brought up for this workstation; a web page finds its password in a private file."""
+    port = config.broker.effective_port
+    with local_broker.embedded_broker(port=port) as broker:
+        _log.info(
+            "embedded broker: mqtt://%s:%d, ws://%s:%s as %s; its password is in %s",
+            broker.host,
+            broker.port,
+            broker.host,
+            broker.websocket_port,
+            broker.user,
+            _keep_private(broker.password or ""),
+        )
+        yield BrokerSettings(host=broker.host, port=broker.port)
+
+
+def _keep_private(password: str) -> Path:
+    """Write the password where only this user can read it; the directory goes at the end of the login."""
+    runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(runtime) if runtime else Path(tempfile.mkdtemp(prefix="mutebridge-"))
+    file = folder / "mutebridge-websocket-password"
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as opened:  # noqa: PTH123 -- created private, so opened by descriptor
+        opened.write(password + "\n")
+    return file

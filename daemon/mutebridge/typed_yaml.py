@@ -2,7 +2,8 @@
 
 The wanted type decides what a plain word means. Where text is wanted, `0012`, `on` and `5` are that text, where a
 switch is wanted, `on` is true: nothing changes its kind on the way, as it would if YAML guessed first and the types
-looked afterwards. A key without a value, or with null, is as good as absent.
+looked afterwards. Only where a type is `Any` it is guessed: true, false, null and numbers are that, the rest is text.
+A key without a value, or with null, is as good as absent.
 
 The text is composed into nodes, which know their places, and the nodes are held against the types (`msgspec.Struct`
 and what it is made of). Everything that is wrong is collected, so that a person mends a file in one go; only a file
@@ -125,7 +126,7 @@ class Reading:
         return self._scalar(node, kind, options, at)
 
     def _nothing(self, node: yaml.Node, kind: Any, options: tuple[Any, ...], at: str) -> Any:
-        if self._in_part or type(None) in options:
+        if self._in_part or type(None) in options or Any in options:
             return None
         return self._wrong(node, at, f"the value is missing: {_expected(kind)} is expected")
 
@@ -135,7 +136,10 @@ class Reading:
             return self._struct(node, structs[0], at)
         for option in options:
             if get_origin(option) is dict:
-                return self._dict(node, get_args(option)[1], at)
+                key_kind, value_kind = get_args(option)
+                return self._dict(node, key_kind, value_kind, at)
+        if Any in options:
+            return self._dict(node, str, Any, at)
         return self._wrong(node, at, f"keys and values are given, but {_expected(kind)} is expected")
 
     def _part(self, node: yaml.MappingNode, whole: type[msgspec.Struct], at: str) -> Any:
@@ -177,8 +181,15 @@ class Reading:
             return self._wrong(node, at, message)
         return self._wrong(inner, _join(at, key), message.removeprefix(f"{key}: "))
 
-    def _dict(self, node: yaml.MappingNode, kind: Any, at: str) -> Any:
-        return {key: self._value(inner, kind, _join(at, key)) for key, _, inner in self._pairs(node, at)}
+    def _dict(self, node: yaml.MappingNode, key_kind: Any, value_kind: Any, at: str) -> Any:
+        values: dict[Any, Any] = {}
+        for text, key_node, value_node in self._pairs(node, at):
+            key = _scalar_as(text, key_kind, plain=True)
+            if key is _WRONG:
+                self._wrong(key_node, _join(at, text), _unknown("key", text, dict.fromkeys(_words((key_kind,)))))
+            else:
+                values[text if self._in_part else key] = self._value(value_node, value_kind, _join(at, text))
+        return values
 
     def _pairs(self, node: yaml.MappingNode, at: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
         seen: dict[str, int] = {}
@@ -199,6 +210,8 @@ class Reading:
                 inner = get_args(option)[0]
                 values = [self._value(item, inner, f"{at}[{index}]") for index, item in enumerate(node.value)]
                 return get_origin(option)(values)
+        if Any in options:
+            return [self._value(item, Any, f"{at}[{index}]") for index, item in enumerate(node.value)]
         return self._wrong(node, at, f"a list is given, but {_expected(kind)} is expected")
 
     def _scalar(self, node: yaml.ScalarNode, kind: Any, options: tuple[Any, ...], at: str) -> Any:
@@ -248,6 +261,10 @@ class _Wrong(enum.Enum):
 
 
 _WRONG = _Wrong.WRONG
+
+
+class _Truth:
+    """Stands for a bool where no type says that one is wanted: only `true` and `false` are."""
 
 
 # --- the text
@@ -367,19 +384,25 @@ def _has_limits(kind: Any) -> bool:
     )
 
 
-def _scalar_as(text: str, kind: Any, *, plain: bool) -> Any:  # noqa: PLR0911 (a table in the form of a function)
+def _scalar_as(text: str, kind: Any, *, plain: bool) -> Any:
+    """Return what a word means where a `kind` is wanted; _WRONG when it cannot be one."""
+    if kind is Any:
+        guesses = (_scalar_as(text, each, plain=plain) for each in (_Truth, int, float))
+        return next((guess for guess in guesses if guess is not _WRONG), text)
     if get_origin(kind) is Literal:
         return text if text in get_args(kind) else _WRONG
-    if not isinstance(kind, type):
-        return _WRONG
-    if issubclass(kind, enum.Enum):
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return next((member for member in kind if member.value == text), _WRONG)
     if kind is str:
         return text
-    if not plain or len(text) > _MAX_DIGITS:
-        return _WRONG
+    return _plain_as(text, kind) if plain and len(text) <= _MAX_DIGITS else _WRONG
+
+
+def _plain_as(text: str, kind: Any) -> Any:
     if kind is bool:
         return _SWITCHES.get(text.lower(), _WRONG)
+    if kind is _Truth:
+        return _SWITCHES[text] if text in ("true", "false") else _WRONG
     if kind is int and _WHOLE.fullmatch(text):
         return int(text, 0)
     if kind is float and _NUMBER.fullmatch(text) and math.isfinite(float(text)):
@@ -398,7 +421,14 @@ def _words(options: tuple[Any, ...]) -> list[str]:
     return words
 
 
-_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
+_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+    Any: "anything",
+}
 _ORIGIN_NAMES = {list: "a list", tuple: "a list", dict: "keys and values"}
 
 

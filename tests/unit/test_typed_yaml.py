@@ -56,6 +56,8 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True):
     items: list[Named] = []
     over: Annotated[dict[str, Any], msgspec.Meta(extra={"part_of": Inner})] | None = None
     by_name: dict[str, int] = {}
+    by_colour: dict[Colour, int] = {}
+    whatever: dict[str, Any] | None = None
 
 
 def read(text: str | bytes) -> Outer:
@@ -113,6 +115,11 @@ def test_nothing_means_the_defaults(text: str) -> None:
         ("items:", Outer(items=[])),
         ("items: [{name: a}, {name: b, only: x}]", Outer(items=[Named(name="a"), Named(name="b", only="x")])),
         ("by_name: {a: 1}", Outer(by_name={"a": 1})),
+        ("by_colour: {red: 1}", Outer(by_colour={Colour.RED: 1})),
+        (
+            "whatever: {a: 5, b: true, c: on, d: '5', e: [1.5, null, x], f: {g: 0x10}, 1: }",
+            Outer(whatever={"a": 5, "b": True, "c": "on", "d": "5", "e": [1.5, None, "x"], "f": {"g": 16}, "1": None}),
+        ),
         ("text: &t hello\nmaybe: *t", Outer(text="hello", maybe="hello")),
         ("over: {port: 1, words: null, host: on}", Outer(over={"port": 1, "words": None, "host": "on"})),
         ("over: {words: [a, {hex: 01}]}", Outer(over={"words": ("a", {"hex": "01"})})),
@@ -162,6 +169,10 @@ def test_the_wanted_type_decides_what_a_word_means(text: str, expected: Outer) -
         ("just words", "f.yaml:1:1: 'just words' is given, but keys and values (text, maybe, "),
         ("text: a\ntext: b", "f.yaml:2:1: text: is given a second time; the first is on line 1"),
         ("by_name: {a: 1, a: 2}", "f.yaml:1:17: by_name.a: is given a second time; the first is on line 1"),
+        ("by_colour: {rd: 1}", "f.yaml:1:13: by_colour.rd: unknown key 'rd': did you mean 'red'? Known: red, green"),
+        ("by_name: {a: x}", "f.yaml:1:14: by_name.a: 'x' is given, but a whole number is expected"),
+        ("whatever: {a: 1, a: 2}", "f.yaml:1:18: whatever.a: is given a second time; the first is on line 1"),
+        ("whatever: 5", "f.yaml:1:11: whatever: '5' is given, but keys and values or null is expected"),
         ("? [a]\n: b", "f.yaml:1:3: a key is one word"),
         ("<<: {text: a}", "f.yaml:1:1: '<<': unknown key '<<'. Known: "),
         ("text: !!int 5", "f.yaml:1:7: text: the tag !!int is not used here: give a text"),

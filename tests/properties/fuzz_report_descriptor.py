@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "daemon"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # Imported by name: it is no dependency, and ships no types.
 atheris = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None
@@ -26,7 +26,7 @@ if atheris is not None:
 else:
     from mutebridge.core import report_descriptor, telephony
 
-from tests.unit.headsets.items import headset, input_, output, report_id, usage, usage_page, usages  # noqa: E402 -- after the path is set
+from unit.headsets.items import headset, input_, output, report_id, usage, usage_page, usages  # noqa: E402 -- after the path is set
 
 SEEDS = [
     b"",

@@ -5,7 +5,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.headsets.items import (
+
+from mutebridge.core import usages as names
+from mutebridge.core.report_descriptor import MAX_DESCRIPTOR_BYTES, MAX_REPORT_BYTES, DescriptorError, Direction, parse
+from mutebridge.core.telephony import Decoder, LampName, Telephony
+from unit.headsets.items import (
     APPLICATION,
     CONSTANT,
     VARIABLE,
@@ -18,10 +22,6 @@ from tests.unit.headsets.items import (
     usage,
     usage_page,
 )
-
-from mutebridge.core import usages as names
-from mutebridge.core.report_descriptor import MAX_DESCRIPTOR_BYTES, MAX_REPORT_BYTES, DescriptorError, Direction, parse
-from mutebridge.core.telephony import Decoder, LampName, Telephony
 
 LAMP_USAGES = {
     LampName.OFF_HOOK: names.LED_OFF_HOOK,

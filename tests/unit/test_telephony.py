@@ -1,10 +1,12 @@
 """What a device can do, how its reports become signals and its lamps become reports."""
 
-from typing import Any
-
 import pytest
-from tests.unit.headsets import shared_descriptors
-from tests.unit.headsets.items import (
+
+from mutebridge.core.events import PressMode
+from mutebridge.core.headset_profile import GENERIC, ControlKind, HeadsetProfile
+from mutebridge.core.report_descriptor import parse
+from mutebridge.core.telephony import Act, Decoder, Key, LampName, Signal, Telephony
+from unit.headsets.items import (
     APPLICATION,
     ARRAY,
     CONSTANT,
@@ -25,11 +27,6 @@ from tests.unit.headsets.items import (
     usage_page,
     usages,
 )
-
-from mutebridge.core.events import PressMode
-from mutebridge.core.headset_profile import GENERIC, ControlKind, HeadsetProfile
-from mutebridge.core.report_descriptor import parse
-from mutebridge.core.telephony import Act, Decoder, Key, LampName, Signal, Telephony
 
 TOGGLED = Signal(Key.MUTE, Act.TOGGLED)
 PRESSED = Signal(Key.MUTE, Act.PRESSED)
@@ -309,69 +306,3 @@ def test_hook_and_reject_are_told_beside_the_mute_button() -> None:
 def test_collections_inside_do_not_hide_a_control() -> None:
     found = telephony(usage(0x06), collection(LOGICAL, collection(LOGICAL, usage(0x2F), input_(VARIABLE | RELATIVE))))
     assert found.mute_button is not None
-
-
-# --- real devices
-
-_BY_USAGE = {(0x0B, 0x2F): "mute_button", (0x0B, 0x20): "hook_switch"}
-_LEDS = {
-    0x09: "mute",
-    0x17: "off_hook",
-    0x18: "ring",
-    0x1E: "speaker",
-    0x20: "hold",
-    0x21: "microphone",
-    0x2A: "on_line",
-}
-
-
-def _kind(field: dict[str, Any]) -> str:
-    if field["relative"]:
-        return "toggle_button"
-    return "toggle_switch" if field.get("no_preferred") else "momentary"
-
-
-def _found(device: dict[str, Any]) -> Telephony:
-    return Telephony.from_descriptor(parse(bytes.fromhex(device["descriptor"])))
-
-
-@pytest.mark.parametrize("device", shared_descriptors.devices())
-def test_real_device_offers_what_others_found_and_nothing_else(device: dict[str, Any]) -> None:
-    expected: dict[str, Any] = {"mute_button": None, "hook_switch": None, "leds": {}, "ringer": None}
-    for field in device["expected"]:
-        place = {"report_id": field["id"], "bit": field["bit"]}
-        if field.get("array"):
-            hook = [s["usage"] for s in field.get("selectors", []) if s["page"] == 0x0B].count(0x20)
-            if hook and field["dir"] == "input":
-                expected["hook_switch"] = {**place, "kind": "selector"}
-        elif (field["page"], field["usage"]) == (0x0B, 0x9E):
-            expected["ringer"] = place
-        elif field["page"] == 0x08 and field["usage"] in _LEDS:
-            expected["leds"][_LEDS[field["usage"]]] = place
-        elif (name := _BY_USAGE.get((field["page"], field["usage"]))) and field["dir"] == "input":
-            hook_state = name == "hook_switch" and not field["relative"]
-            expected[name] = {**place, "kind": "toggle_switch" if hook_state else _kind(field)}
-    described = _found(device).described()
-    assert {key: described[key] for key in expected} == expected
-    assert described["consumer_mute"] is None
-
-
-@pytest.mark.parametrize("device", shared_descriptors.devices())
-def test_real_device_decodes_and_encodes_the_bytes_of_others(device: dict[str, Any]) -> None:
-    found = _found(device)
-    lamps = {
-        "Off-Hook": LampName.OFF_HOOK,
-        "Mute": LampName.MUTE,
-        "Ring": LampName.RING,
-        "Microphone": LampName.MICROPHONE,
-    }
-    for sample in device.get("derived", []):
-        data = bytes.fromhex(sample["bytes"])
-        if sample["dir"] == "input":
-            decoder = Decoder(found)
-            (signal,) = decoder.decode(data)
-            assert signal.key is Key.MUTE
-            assert signal.act in (Act.TOGGLED, Act.PRESSED, Act.ON)
-        else:
-            name = sample["meaning"].removeprefix("LED ").split(" on")[0]
-            assert found.encode({lamps[name]})[data[0]] == data

@@ -1,19 +1,17 @@
 """How a model deviates from what its report descriptor says.
 
-A profile is data: the files in `devices/` hold one list for each vendor, and each key is named after what the device
-does, so that a file reads like a report of its behaviour. The default of every key is right for a device that behaves
-as its descriptor says; an unknown model therefore has the default profile, `GENERIC`.
+The `headset` section of a profile in `devices/` has these keys, each named after what the device does, so that a file
+reads like a report of its behaviour. The default of every key is right for a device that behaves as its descriptor
+says; an unknown model therefore has the default profile, `GENERIC`.
 
-Profiles are layers. For one device, all that match apply, the less specific first (a vendor, then a model, then a model
-with a certain product string), and last what the user's configuration overrides.
+Profiles are layers. For one device, all that match apply, the less specific first (a vendor's, then a model's), and
+last what the user's configuration overrides.
 
 Some buttons are HID without any usage that says so. For them a profile tells which bytes mean what (`BytePatterns`).
 """
 
 import enum
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -21,10 +19,6 @@ MAX_PATTERNS = 32  # far beyond the few bytes of a button; bounds the work for o
 MAX_PATTERN_BYTES = 64  # a full-speed interrupt report
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
-
-
-class ProfileError(ValueError):
-    """A profile that cannot be used: the message says which one, the key and what is allowed."""
 
 
 class ControlKind(enum.Enum):
@@ -125,93 +119,3 @@ class HeadsetProfile(_Part, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 GENERIC = HeadsetProfile()
-
-
-class UsbIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a device says of itself before anything is known of it."""
-
-    vendor_id: int
-    product_id: int
-    product: str = ""
-
-
-class Match(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The devices meant: `usb` lists `vvvv:pppp` or `vvvv:*` in hex; `product` is the whole product string."""
-
-    usb: Annotated[
-        tuple[Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{4}:([0-9a-f]{4}|\*)$")], ...], msgspec.Meta(min_length=1)
-    ]
-    product: str | None = None
-
-    def specificity(self, device: UsbIdentity) -> int:
-        """Return 0 for no match, else the more the closer."""
-        if self.product is not None and self.product.casefold() != device.product.strip().casefold():
-            return 0
-        vendor = f"{device.vendor_id:04x}"
-        model = f"{vendor}:{device.product_id:04x}" in self.usb
-        if not model and f"{vendor}:*" not in self.usb:
-            return 0
-        return 1 + 2 * model + (self.product is not None)
-
-
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a vendor's file: for which devices, under which name, and the keys that it sets."""
-
-    name: str
-    match: Match
-    keys: Mapping[str, Any]
-
-
-class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """The profile of one device and where its keys come from, for people."""
-
-    profile: HeadsetProfile
-    names: tuple[str, ...]
-
-
-def read_profiles(document: object, source: str) -> tuple[Profile, ...]:
-    """Read the content of a vendor's file, `profiles:` and a list; ProfileError names `source` and the entry."""
-    entries = document.get("profiles") if isinstance(document, Mapping) else None
-    if not isinstance(entries, list):
-        raise ProfileError(f"{source}: `profiles:` and a list of profiles is wanted")
-    return tuple(_read_profile(entry, f"{source}: profile {number}") for number, entry in enumerate(entries, 1))
-
-
-def _read_profile(entry: object, where: str) -> Profile:
-    if not isinstance(entry, Mapping):
-        raise ProfileError(f"{where}: a mapping is wanted, with `name` and `match`")
-    keys = {str(key): value for key, value in entry.items() if key not in ("name", "match")}
-    try:
-        name = msgspec.convert(entry.get("name"), str)
-        match = msgspec.convert(entry.get("match"), Match)
-        msgspec.convert(keys, HeadsetProfile)
-    except msgspec.ValidationError as error:
-        raise ProfileError(f"{where} ({entry.get('name')}): {_words(error)}") from None
-    return Profile(name=name, match=match, keys=keys)
-
-
-def resolve(profiles: Iterable[Profile], device: UsbIdentity, overrides: Mapping[str, Any] | None = None) -> Resolved:
-    """Lay all profiles that match over one another, then the user's `overrides`; ProfileError if those are wrong."""
-    found = [(p.match.specificity(device), p) for p in profiles]
-    layers = [p for specificity, p in sorted(found, key=lambda pair: pair[0]) if specificity]
-    merged = _merged([p.keys for p in layers])
-    try:
-        profile = msgspec.convert(merged | dict(overrides or {}), HeadsetProfile)
-    except msgspec.ValidationError as error:
-        raise ProfileError(f"the settings of this device: {_words(error)}") from None
-    names = [p.name for p in layers] or ["generic"]
-    return Resolved(profile=profile, names=(*names, "configuration") if overrides else tuple(names))
-
-
-def _merged(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {key: value for layer in layers for key, value in layer.items()}
-
-
-def _words(error: msgspec.ValidationError) -> str:
-    """Name the key that msgspec points at as `$.key` first."""
-    told = re.fullmatch(r"(.*) - at `(?:key in )?\$\.?(.*)`", str(error), re.DOTALL)
-    unknown = re.match(r"Object contains unknown field `(.*?)`", str(error))
-    if unknown:
-        known = ", ".join(field.name for field in msgspec.structs.fields(HeadsetProfile))
-        return f"there is no key `{unknown[1]}` here; a profile has {known}"
-    return f"`{told[2]}`: {told[1]}" if told and told[2] else str(error)

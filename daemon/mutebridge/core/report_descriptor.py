@@ -105,11 +105,12 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
     def positions(self) -> int:
         """How many usages the field has room for: of a variable its controls, of an array the values that fit."""
-        if not self.array:
+        if not self.array or not self.count:
             return self.count
+        # Without slots the size may be any number; of one slot it is at most a report's.
         signed = self.logical_min < 0
         fits = (1 << max(self.size - signed, 0)) - 1
-        return max(0, min(self.logical_max, fits) - self.logical_min + 1) if self.count else 0
+        return max(0, min(self.logical_max, fits) - self.logical_min + 1)
 
     def position_of(self, usage: Usage, *, either_page: bool = False) -> int | None:
         """Return the first position of a usage, or None; with `either_page` by both readings of the usage page."""

@@ -73,7 +73,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 def serial_protocol(config: DeviceConfig, profile: Profile | None) -> SerialProtocol:
     """Return how the configured device speaks; ValueError says what is wrong in its `serial` section."""
-    base = msgspec.to_builtins(profile.serial) if profile is not None else {}
+    base = msgspec.to_builtins(profile.serial) if profile is not None and profile.serial is not None else {}
     where = f"device {config.id}: serial"
     protocol = convert(_overlaid(base, config.serial or {}), SerialProtocol, where)
     mode = config.press_mode or (profile.press_mode if profile is not None else None)

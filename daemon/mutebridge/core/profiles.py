@@ -5,7 +5,9 @@ mapping of profile ids to profiles. A profile with `match` is tried on every nod
 configuration names it, because nothing on the outside tells such a board from any other.
 
 The vendor and product ids of a USB-serial bridge chip say nothing about the button behind it, so ids alone never select
-a serial device: some string or path has to match too. The globs know `*`, `?` and `[...]` and ignore case.
+a serial device: some string or path has to match too. A headset's ids are its own, and its descriptor says the rest, so
+a headset's profile is a layer: all that match apply, the closest last. The globs know `*`, `?` and `[...]` and ignore
+case.
 """
 
 import enum
@@ -18,6 +20,7 @@ import msgspec
 
 from mutebridge.core.button_protocol import SerialProtocol
 from mutebridge.core.events import PressMode
+from mutebridge.core.headset_profile import HeadsetProfile
 
 Globs = str | tuple[str, ...]
 
@@ -72,6 +75,12 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         strings = (self.by_id, self.by_path, self.manufacturer, self.product, self.serial_number)
         return any(re.search(r"[^*?]", glob) for globs in strings for glob in _each(globs))
 
+    @property
+    def closeness(self) -> int:
+        """The more conditions without wildcards, the closer."""
+        given = (getattr(self, key) for key in self.__struct_fields__)
+        return sum(globs is not None and all(not re.search(r"[*?[]", glob) for glob in _each(globs)) for globs in given)
+
     def fits(self, node: DeviceNode) -> bool:
         own = {
             "by_id": _names(node.links, "/by-id/"),
@@ -93,7 +102,10 @@ Matches = Match | tuple[Match, ...]
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One kind of device. `source` says who saw that it behaves so; several `match` rules are alternatives."""
+    """One kind of device. `source` says who saw that it behaves so; several `match` rules are alternatives.
+
+    `serial` is how it speaks on a serial port, `headset` how it deviates from its report descriptor: one of the two.
+    """
 
     id: str
     name: str
@@ -101,17 +113,29 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     match: Matches | None = None
     press_mode: PressMode | None = None
     serial: SerialProtocol | None = None
+    headset: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.headset is not None:
+            if self.serial is not None:
+                raise ValueError("'serial' and 'headset' are two ways to speak: give one")
+            resolve_headset([self])
+            return
         if self.serial is None:
-            raise ValueError("'serial' is missing: it says how the device speaks")
+            raise ValueError("'serial' is missing, or 'headset': it says how the device speaks")
         check_serial_matches(self.match)
         if not self.serial.does_something:
             raise ValueError("serial: it neither says what the button sends nor what to send to it")
         self.serial.check_press_mode(self.press_mode or self.serial.natural_press_mode)
 
     def fits(self, node: DeviceNode) -> bool:
-        return any(match.fits(node) for match in each_match(self.match))
+        return self.closeness(node) is not None
+
+    def closeness(self, node: DeviceNode) -> int | None:
+        """How closely it describes this node; None: not at all."""
+        if (node.subsystem == "hidraw") is not (self.headset is not None):
+            return None
+        return max((match.closeness for match in each_match(self.match) if match.fits(node)), default=None)
 
 
 def each_match(matches: Matches | None) -> tuple[Match, ...]:
@@ -128,6 +152,18 @@ def check_serial_matches(matches: Matches | None) -> None:
                 "match: ids say only which USB-serial chip it is, not which button: "
                 "add by_id, by_path, manufacturer, product or serial_number"
             )
+
+
+def headset_layers(profiles: Iterable[Profile], node: DeviceNode) -> tuple[Profile, ...]:
+    """Return the profiles that fit a headset, the closest last; of equally close ones the later file counts more."""
+    fitting = [(close, profile) for profile in profiles if (close := profile.closeness(node)) is not None]
+    return tuple(profile for _, profile in sorted(fitting, key=lambda pair: pair[0]))
+
+
+def resolve_headset(layers: Iterable[Profile], overrides: Mapping[str, Any] | None = None) -> HeadsetProfile:
+    """Lay the profiles of a headset over one another, then the `headset` section of the configuration; ValueError."""
+    keys = [profile.headset or {} for profile in layers] + [overrides or {}]
+    return convert({key: value for layer in keys for key, value in layer.items()}, HeadsetProfile, "headset")
 
 
 def profile_from_dict(raw: object, where: str) -> Profile:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.broker_fake import PINGREQ, FakeBroker, Session, publish
@@ -68,9 +69,12 @@ def test_a_press_finds_a_dead_broker_within_seconds(mosquitto: Mosquitto, proxy:
     """The keep-alive is long, so that only the ping after a publish can tell."""
     with Probe(proxy.port, keepalive_s=60) as probe:
         probe.wait_up()
-        {"frozen broker": mosquitto.freeze, "frozen network": proxy.freeze, "lost packets": lambda: proxy.lose(Way.UP)}[
-            how
-        ]()
+        if how == "frozen broker":
+            mosquitto.freeze()
+        elif how == "frozen network":
+            proxy.freeze()
+        else:
+            proxy.lose(Way.UP)
         started = time.monotonic()
         assert probe.publish("press", b"x")  # gone to the kernel: cannot be called back
         assert "has not answered for" in probe.wait_lost()
@@ -112,18 +116,18 @@ def test_a_silent_broker_is_noticed_without_a_press(mosquitto: Mosquitto) -> Non
 def test_at_rest_one_wake_up_per_keepalive(
     make_mosquitto: Callable[..., Mosquitto], certificates: Certificates, security: str
 ) -> None:
-    """The answer to a ping wakes nobody; a message does, at once; a frozen broker is still noticed."""
+    """The answer to a ping wakes nobody; a message does, at once."""
     cert, key = certificates.server()
-    listener, keys = "", {}
+    listener, keys = "", dict[str, Any]()
     if security == "TLS":
         listener = f"certfile {cert}\nkeyfile {key}"
         keys = {"host": "localhost", "tls": {"ca_file": certificates.ca_file}}
     mosquitto = make_mosquitto(listener=listener)
     with Probe(mosquitto.port, keepalive_s=2, subscriptions=[("a", 1)], **keys) as probe:
         probe.wait_up()
-        since = _after_pings(mosquitto, 6, since=0)  # the first ones are those of use
+        since = _after_pings(mosquitto, _PINGS_TO_REST, since=0)
         before = _switches("broker")
-        since = _after_pings(mosquitto, 3, since=since)
+        _after_pings(mosquitto, 3, since=since)
         # Three pings in three wake-ups; as many again where their answers woke us.
         assert _switches("broker") - before <= 4
         with Probe(mosquitto.port, "writer", **keys) as writer:
@@ -132,8 +136,19 @@ def test_at_rest_one_wake_up_per_keepalive(
             started = time.monotonic()
             assert probe.wait_message().payload == b"x"
             assert time.monotonic() - started < 0.5
+
+
+def test_a_broker_that_freezes_at_rest_is_noticed(mosquitto: Mosquitto) -> None:
+    with Probe(mosquitto.port, keepalive_s=2) as probe:
+        probe.wait_up()
+        _after_pings(mosquitto, _PINGS_TO_REST, since=0)
         mosquitto.freeze()
-        assert "has not answered" in probe.wait_lost(10)
+        started = time.monotonic()
+        assert "has not answered" in probe.wait_lost()
+        assert time.monotonic() - started < 2 * 2 + 1  # two keep-alives, and some slack
+
+
+_PINGS_TO_REST = 6  # at 1, 2, ... 5 s after coming up, and the first one at rest, at 7 s
 
 
 def _after_pings(mosquitto: Mosquitto, count: int, since: int) -> int:
@@ -155,7 +170,10 @@ def _switches(thread_name: str) -> int:
 
 @pytest.mark.parametrize("way", list(Way))
 def test_a_connection_cut_in_the_middle_of_a_packet(mosquitto: Mosquitto, proxy: Proxy, way: Way) -> None:
-    with Probe(proxy.port, subscriptions=[("a", 0)]) as probe, Probe(mosquitto.port, "direct") as direct:
+    with (
+        Probe(proxy.port, subscriptions=[("a", 0)], keepalive_s=2) as probe,
+        Probe(mosquitto.port, "direct") as direct,
+    ):
         probe.wait_up()
         direct.wait_up()
         mosquitto.wait_for_log("Sending PINGRESP to probe")  # nothing else is under way

@@ -26,7 +26,7 @@ if atheris is not None:
 else:
     from mutebridge.core import report_descriptor, telephony
 
-from unit.headsets.items import headset, input_, output, report_id, usage, usage_page, usages  # noqa: E402 -- after the path is set
+from tests.unit.headsets.items import headset, input_, output, report_id, usage, usage_page, usages  # noqa: E402 -- after the path is set
 
 SEEDS = [
     b"",

@@ -5,11 +5,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from mutebridge.core import usages as names
-from mutebridge.core.report_descriptor import MAX_DESCRIPTOR_BYTES, MAX_REPORT_BYTES, DescriptorError, Direction, parse
-from mutebridge.core.telephony import Decoder, LampName, Telephony
-from unit.headsets.items import (
+from tests.unit.headsets.items import (
     APPLICATION,
     CONSTANT,
     VARIABLE,
@@ -22,6 +18,10 @@ from unit.headsets.items import (
     usage,
     usage_page,
 )
+
+from mutebridge.core import usages as names
+from mutebridge.core.report_descriptor import MAX_DESCRIPTOR_BYTES, MAX_REPORT_BYTES, DescriptorError, Direction, parse
+from mutebridge.core.telephony import Decoder, LampName, Telephony
 
 LAMP_USAGES = {
     LampName.OFF_HOOK: names.LED_OFF_HOOK,

@@ -1,5 +1,5 @@
 """Leaves out what needs files that are not part of the repository."""
 
-from unit.headsets import shared_descriptors
+from tests.unit.headsets import shared_descriptors
 
 collect_ignore = [] if shared_descriptors.FOLDER.is_dir() else ["test_real_descriptors.py"]

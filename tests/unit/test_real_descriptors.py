@@ -6,11 +6,11 @@ They lie beside the repository and are not part of it; where they are missing, `
 from typing import Any
 
 import pytest
+from tests.unit.headsets import shared_descriptors
 
 from mutebridge.core.report_descriptor import DescriptorError, Direction, Field, ReportDescriptor, parse
 from mutebridge.core.telephony import Act, Decoder, Key, LampName, Telephony
 from mutebridge.core.usages import usage_name
-from unit.headsets import shared_descriptors
 
 # --- fields
 

@@ -3,18 +3,7 @@
 import time
 
 import pytest
-
-from mutebridge.core import usages as names
-from mutebridge.core.report_descriptor import (
-    MAX_DESCRIPTOR_BYTES,
-    DescriptorError,
-    Direction,
-    Place,
-    ReportDescriptor,
-    parse,
-)
-from mutebridge.core.usages import usage_name
-from unit.headsets.items import (
+from tests.unit.headsets.items import (
     APPLICATION,
     ARRAY,
     CONSTANT,
@@ -40,6 +29,17 @@ from unit.headsets.items import (
     usage_page,
     usages,
 )
+
+from mutebridge.core import usages as names
+from mutebridge.core.report_descriptor import (
+    MAX_DESCRIPTOR_BYTES,
+    DescriptorError,
+    Direction,
+    Place,
+    ReportDescriptor,
+    parse,
+)
+from mutebridge.core.usages import usage_name
 
 
 def only(rd: ReportDescriptor, what: names.Usage, direction: Direction = Direction.INPUT) -> Place:

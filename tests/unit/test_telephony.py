@@ -1,12 +1,7 @@
 """What a device can do, how its reports become signals and its lamps become reports."""
 
 import pytest
-
-from mutebridge.core.events import PressMode
-from mutebridge.core.headset_profile import GENERIC, ControlKind, HeadsetProfile
-from mutebridge.core.report_descriptor import parse
-from mutebridge.core.telephony import Act, Decoder, Key, LampName, Signal, Telephony
-from unit.headsets.items import (
+from tests.unit.headsets.items import (
     APPLICATION,
     ARRAY,
     CONSTANT,
@@ -27,6 +22,11 @@ from unit.headsets.items import (
     usage_page,
     usages,
 )
+
+from mutebridge.core.events import PressMode
+from mutebridge.core.headset_profile import GENERIC, ControlKind, HeadsetProfile
+from mutebridge.core.report_descriptor import parse
+from mutebridge.core.telephony import Act, Decoder, Key, LampName, Signal, Telephony
 
 TOGGLED = Signal(Key.MUTE, Act.TOGGLED)
 PRESSED = Signal(Key.MUTE, Act.PRESSED)

@@ -35,25 +35,25 @@ class PayloadError(ValueError):
 
 
 class CallState(enum.Enum):
-    """What the call that uses the microphone is doing; any word not named here counts as not connected (`OTHER`)."""
+    """What the call that uses the microphone is doing; any word not named here counts as not connected."""
 
     RINGING = "ringing"
     DIALING = "dialing"
     CONNECTED = "connected"
     HELD = "held"
     DISCONNECTED = "disconnected"
-    OTHER = "other"
+    OTHER = "other"  # any other word
 
     @classmethod
     def _missing_(cls, _value: object) -> "CallState":
         return cls.OTHER
 
 
-class _Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    pass
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A JSON payload."""
 
 
-class Call(_Message, frozen=True, kw_only=True, omit_defaults=True):
+class Call(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`C/call`, retained: the call that uses the microphone."""
 
     state: CallState
@@ -64,7 +64,7 @@ class Call(_Message, frozen=True, kw_only=True, omit_defaults=True):
     heartbeat_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] | None = None
 
 
-class Mic(_Message, frozen=True, kw_only=True, omit_defaults=True):
+class Mic(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`C/mic`, retained: what the microphone does, the only source of it."""
 
     muted: bool
@@ -83,14 +83,14 @@ class Action(enum.Enum):
     HANG_UP = "hang_up"
 
 
-class Source(_Message, frozen=True, kw_only=True, omit_defaults=True):
+class Source(Message, frozen=True, kw_only=True, omit_defaults=True):
     """The device whose press caused a command."""
 
     device: str
     name: str | None = None
 
 
-class Command(_Message, frozen=True, kw_only=True, omit_defaults=True):
+class Command(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`C/command`, never retained: absolute, not a toggle; not to be acted on after `expires_at`."""
 
     request_id: Id
@@ -118,7 +118,7 @@ class CommandError(enum.Enum):
         return cls.FAILED
 
 
-class Result(_Message, frozen=True, kw_only=True, omit_defaults=True):
+class Result(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`C/result`: the answer to one command."""
 
     request_id: Id
@@ -138,7 +138,7 @@ class Outcome(enum.Enum):
     IGNORED = "ignored"
 
 
-class PressEvent(_Message, frozen=True, kw_only=True, omit_defaults=True):
+class PressEvent(Message, frozen=True, kw_only=True, omit_defaults=True):
     """`P/bridge/event`: one for each thing that became of a press."""
 
     press: str
@@ -153,7 +153,7 @@ class PressEvent(_Message, frozen=True, kw_only=True, omit_defaults=True):
     latency_ms: float | None = None
 
 
-class DeviceState(_Message, frozen=True, kw_only=True):
+class DeviceState(Message, frozen=True, kw_only=True):
     """`P/bridge/device/{id}`, retained: one attached device, what it can do and its lights as last written."""
 
     name: str
@@ -201,9 +201,9 @@ def valid_name(what: str, name: str) -> str:
     return lowered
 
 
-_M = TypeVar("_M", bound=_Message)
+_M = TypeVar("_M", bound=Message)
 
-_DECODERS: dict[type[_Message], msgspec.json.Decoder[Any]] = {
+_DECODERS: dict[type[Message], msgspec.json.Decoder[Any]] = {
     kind: msgspec.json.Decoder(kind) for kind in (Call, Mic, Command, Result, PressEvent, DeviceState)
 }
 _ENCODER = msgspec.json.Encoder()
@@ -213,7 +213,7 @@ _MIC_WORDS = {b"muted": Mic(muted=True), b"unmuted": Mic(muted=False)}
 _AVAILABILITY_WORDS = {b"online": True, b"offline": False}
 
 
-def encode(message: _Message) -> bytes:
+def encode(message: Message) -> bytes:
     """Return the JSON of a message, UTF-8."""
     return _ENCODER.encode(message)
 

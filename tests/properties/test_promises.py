@@ -97,6 +97,10 @@ class Promises(RuleBasedStateMachine):
     def deliver_one(self, name: str) -> None:
         self.world.deliver_one(self.world.softphones[name])
 
+    @rule(name=SOFTPHONES, which=st.integers(0, 1000))
+    def deliver_again(self, name: str, which: int) -> None:
+        self.world.deliver_again(self.world.softphones[name], which)
+
     @precondition(lambda self: any(s.commands for s in self.world.softphones.values()))
     @rule(name=SOFTPHONES, twice=st.booleans())
     def command_arrives(self, name: str, twice: bool) -> None:

@@ -55,6 +55,7 @@ class Softphone:
         self.retained: dict[str, Event] = {}
         self.to_bridge: deque[Event] = deque()
         self.commands: list[Command] = []
+        self.delivered: list[Event] = []
         self.start()
 
     # --- what happens to it
@@ -251,6 +252,7 @@ class World:
                 if softphone.state is CallState.CONNECTED and softphone.next_heartbeat <= self.now:
                     softphone.say_mic()
             if due >= end:
+                self.check_lights()
                 return
 
     # --- the network
@@ -281,9 +283,16 @@ class World:
     def deliver_one(self, softphone: Softphone) -> None:
         if softphone.to_bridge:
             event = softphone.to_bridge.popleft()
+            if isinstance(event, CallStateChanged | MicStateChanged):
+                softphone.delivered.append(event)
             softphone.heard(event)
             self.note(softphone, event)
             self.feed(event)
+
+    def deliver_again(self, softphone: Softphone, which: int) -> None:
+        """Something that it said long ago arrives once more."""
+        if self.broker_up and softphone.delivered:
+            self.feed(softphone.delivered[which % len(softphone.delivered)])
 
     def deliver_all(self) -> None:
         for softphone in self.softphones.values():

@@ -19,7 +19,7 @@ from mutebridge.core.events import (
 )
 
 DEVICES = st.sampled_from(["button", "pedal", "cough", "switch"])
-SOFTPHONES = st.sampled_from(["desk", "page"])
+SOFTPHONES = st.sampled_from(["page", "page", "page", "desk"])
 MOMENTS = st.sampled_from([0.001, 0.05, 0.3, 0.5, 0.999, 1.0, 1.9, 2.0, 2.1, 4.0, 12.0, 13.0])
 MODES = {
     "button": PressMode.TOGGLE,
@@ -36,6 +36,7 @@ class Promises(RuleBasedStateMachine):
         for name, mode in MODES.items():
             self.world.attach(name, mode)
         self.world.connect()
+        self.world.softphones["page"].change_call(CallState.CONNECTED, new=True)
         self.world.deliver_all()
 
     @invariant()
@@ -63,6 +64,13 @@ class Promises(RuleBasedStateMachine):
     @rule(name=SOFTPHONES, muted=st.booleans())
     def hand_on_the_page(self, name: str, muted: bool) -> None:
         self.world.softphones[name].change_by_hand(muted=muted)
+
+    @rule(name=SOFTPHONES)
+    def hand_on_the_page_twice(self, name: str) -> None:
+        softphone = self.world.softphones[name]
+        for muted in (True, False):
+            softphone.change_by_hand(muted=muted)
+            self.world.deliver_all()
 
     # --- devices
 
@@ -167,7 +175,7 @@ class Promises(RuleBasedStateMachine):
 
 TestPromises = Promises.TestCase
 TestPromises.settings = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

@@ -126,6 +126,10 @@ class Softphone:
         assert command.muted is not None
         late_s = self.world.now - self.world.pressed_at[command.request_id]
         assert late_s <= EXPIRES_AFTER_S + 0.001, f"promise 4: {command.request_id} acts {late_s} s late"
+        if not command.muted:
+            known = self.world.known_mic[command.request_id]
+            assert known is not None, "an unmute of a microphone that was never heard of"
+            assert known >= self.hand_seq, "the person's own hand on the page was newer"
         was_live = self.is_live
         self.muted = command.muted
         self.changed(was_live, "command")
@@ -227,6 +231,7 @@ class World:
         self.devices: dict[str, PressMode] = {}
         self.told: dict[str, Lights] = {}
         self.pressed_at: dict[str, float] = {}
+        self.known_mic: dict[str, int | None] = {}
         self.outcomes: list[tuple[str, Outcome]] = []
         self.confirmed: list[bool] = []
         self.commands: list[tuple[str, Command]] = []
@@ -333,6 +338,7 @@ class World:
                     lit = [light for light in self.told.values() if light.mic is MicLight.MUTED]
                     assert not lit, "promise 2: a light is on while an unmute leaves"
                 self.pressed_at.setdefault(action.command.request_id, self.now)
+                self.known_mic.setdefault(action.command.request_id, self.softphones[action.controller].heard_mic)
                 self.commands.append((action.controller, action.command))
                 if self.softphones[action.controller].reachable:
                     self.softphones[action.controller].commands.append(action.command)

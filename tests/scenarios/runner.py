@@ -25,6 +25,7 @@ from mutebridge.core.events import (
     Level,
     Log,
     MicStateChanged,
+    MuteAsked,
     MutePressed,
     MuteReleased,
     MuteSwitched,
@@ -106,6 +107,8 @@ def _said_by(name: str, words: list[str]) -> Event:  # noqa: PLR0911, C901, PLR0
             return MuteSwitched(name, word == "muted", baseline=True)
         case ["switch", ("muted" | "live") as word]:
             return MuteSwitched(name, word == "muted")
+        case ["asks", ("mute" | "unmute") as word]:
+            return MuteAsked(name, word == "mute")
         case [("online" | "offline") as word]:
             return AvailabilityChanged(name, word == "online")
         case ["availability", "deleted"]:

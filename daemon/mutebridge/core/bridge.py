@@ -43,6 +43,7 @@ from mutebridge.core.events import (
     Level,
     Log,
     MicStateChanged,
+    MuteAsked,
     MutePressed,
     MuteReleased,
     MuteSwitched,
@@ -205,7 +206,7 @@ class Bridge:
 
     def _take(self, event: Event) -> None:  # noqa: C901, PLR0912 -- the table of events: one line each
         match event:
-            case MutePressed() | MuteReleased() | MuteToggled() | MuteSwitched():
+            case MutePressed() | MuteReleased() | MuteToggled() | MuteSwitched() | MuteAsked():
                 self._gesture(event)
             case MicStateChanged():
                 self._mic_state_changed(event)

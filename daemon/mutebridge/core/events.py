@@ -81,6 +81,26 @@ class MuteSwitched(Event, frozen=True):
     baseline: bool = False
 
 
+class MuteAsked(Event, frozen=True):
+    """One press that says what it asks for, and the same again when pressed again: no state of the device."""
+
+    device_id: str
+    muted: bool
+
+
+class HookChanged(Event, frozen=True):
+    """A person answered (`off_hook`) or ended the call at the device; what only echoes our own lamps is left out."""
+
+    device_id: str
+    off_hook: bool
+
+
+class RejectPressed(Event, frozen=True):
+    """A person refused the ringing call at the device."""
+
+    device_id: str
+
+
 # --- broker and controllers ------------------------------------------------------------------------------------------
 
 

@@ -7,12 +7,13 @@
     state           mute         live              invert     mute             live
 
 A button that only toggles cannot be held, so in every mode it inverts. A maintained switch says where it stands: in
-toggle mode each of its changes is a press, because the switch and the microphone may have parted ways.
+toggle mode each of its changes is a press, because the switch and the microphone may have parted ways. A press that
+says what it asks for (`MuteAsked`) gets that in every mode.
 """
 
 import enum
 
-from mutebridge.core.events import MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
+from mutebridge.core.events import MuteAsked, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
 
 
 class Wish(enum.Enum):
@@ -24,7 +25,7 @@ class Wish(enum.Enum):
     LET_GO = "let_go"
 
 
-Gesture = MutePressed | MuteReleased | MuteToggled | MuteSwitched
+Gesture = MutePressed | MuteReleased | MuteToggled | MuteSwitched | MuteAsked
 
 _WISHES = {
     (PressMode.TOGGLE, "press"): Wish.INVERT,
@@ -37,7 +38,13 @@ _WISHES = {
     (PressMode.STATE, "press"): Wish.MUTE,
     (PressMode.STATE, "release"): Wish.LIVE,
 }
-_OTHERWISE = {"toggle": Wish.INVERT, "muted": Wish.MUTE, "live": Wish.LIVE}
+_OTHERWISE = {
+    "toggle": Wish.INVERT,
+    "muted": Wish.MUTE,
+    "live": Wish.LIVE,
+    "mute": Wish.MUTE,
+    "unmute": Wish.LIVE,
+}
 
 
 def gesture_name(gesture: Gesture) -> str:
@@ -48,6 +55,8 @@ def gesture_name(gesture: Gesture) -> str:
             return "release"
         case MuteToggled():
             return "toggle"
+        case MuteAsked():
+            return "mute" if gesture.muted else "unmute"
     return "muted" if gesture.muted else "live"
 
 

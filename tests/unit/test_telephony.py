@@ -252,6 +252,14 @@ def test_toggle_switch_begins_with_a_baseline_and_then_tells_changes() -> None:
     assert decoded(switch, "00", "01") == [Signal(Key.MUTE, Act.OFF, first=True), ON]
 
 
+def test_wished_state_is_told_by_every_report_that_is_about_it() -> None:
+    profile = HeadsetProfile(sends_wished_state=True, mute_kind=ControlKind.TOGGLE_SWITCH)
+    button = telephony(usage(0x2F, 0x20) + count(2) + input_(VARIABLE), profile=profile)
+    hook = [Signal(Key.HOOK, Act.ON), Signal(Key.HOOK, Act.OFF)]
+    assert decoded(button, "01", "01", "00", "00") == [ON, ON, OFF, OFF]
+    assert decoded(button, "01", "02", "00", "00") == [ON, *hook, OFF]
+
+
 def test_momentary_button_tells_both_edges_and_loses_no_first_press() -> None:
     button = telephony(usage(0x2F) + input_(VARIABLE))
     assert decoded(button, "01", "01", "00", "00", "01") == [PRESSED, RELEASED, PRESSED]

@@ -64,6 +64,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     """A button: `size` bits at `bit`, from the first byte after the report id; in an array, `count` slots of them.
 
     `selector` is the value that names it in a slot of an array. `valid` is the range of values that say something.
+    `wish`: each report says what is asked for, as the profile has it, so one that repeats the last is a press too.
     """
 
     usage: Usage
@@ -75,6 +76,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     selector: int | None = None
     signed: bool = False
     valid: tuple[int, int] | None = None
+    wish: bool = False
 
     def value_in(self, payload: bytes) -> int | None:
         """Return the value; of an array 1 if it is named, else 0. None if the report is too short to say."""
@@ -218,19 +220,21 @@ class Decoder:
     def decode(self, data: bytes) -> list[Signal]:
         """Read one report as hidraw gives it; one that is too short, too long or unknown is no error."""
         report_id, payload = (data[0], data[1:]) if self._numbered and data else (0, data)
-        signals = []
-        for key, control in self._controls.items():
-            value = control.value_in(payload) if control.report_id == report_id else None
-            if value is not None:
-                signal = self._signal(key, control.kind, value)
-                self._last[key] = value
-                if signal is not None:
-                    signals.append(signal)
-        return signals
+        values = {
+            key: value
+            for key, control in self._controls.items()
+            if control.report_id == report_id and (value := control.value_in(payload)) is not None
+        }
+        moved = {key for key, value in values.items() if self._last.get(key) != value}
+        signals = [self._signal(key, value, alone=moved <= {key}) for key, value in values.items()]
+        self._last |= values
+        return [signal for signal in signals if signal is not None]
 
-    def _signal(self, key: Key, kind: ControlKind, value: int) -> Signal | None:
-        last = self._last.get(key)
-        match kind:
+    def _signal(self, key: Key, value: int, *, alone: bool) -> Signal | None:
+        control, last = self._controls[key], self._last.get(key)
+        if control.wish:  # a report about another key only carries it
+            return Signal(key, Act.ON if value else Act.OFF) if alone else None
+        match control.kind:
             case ControlKind.TOGGLE_BUTTON:
                 return Signal(key, Act.TOGGLED) if value else None
             case ControlKind.ON_OFF_BUTTONS:
@@ -270,6 +274,8 @@ class _Search:
 
     def result(self) -> Telephony:
         phone_mute = self._control(usages.PHONE_MUTE, self._profile.mute_kind)
+        if phone_mute is not None and self._profile.sends_wished_state:
+            phone_mute = msgspec.structs.replace(phone_mute, wish=True)
         consumer = self._control(usages.CONSUMER_MUTE, self._profile.mute_kind)
         system = self._control(usages.SYSTEM_MICROPHONE_MUTE, self._profile.mute_kind)
         mute_button = self._mute_button(phone_mute, consumer, system)

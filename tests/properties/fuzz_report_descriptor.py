@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "daemon"))
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 # Imported by name: it is no dependency, and ships no types.
 atheris = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None

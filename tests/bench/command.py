@@ -57,14 +57,8 @@ class Bench:
         self._folder = folder
         self._plan = plan
         self._stations = 0
-        self._contenders: list[Contender] = []
+        self._contenders = contenders
         self.rows = [Row(key=contender.key, title=contender.title) for contender in contenders]
-        for contender, row in zip(contenders, self.rows, strict=True):
-            missing = contender.missing()
-            if missing is None:
-                self._contenders.append(contender)
-            else:
-                row.note = f"skipped: {missing}"
 
     def round_trips(self) -> None:
         with contextlib.ExitStack() as stack:

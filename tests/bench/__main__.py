@@ -17,6 +17,7 @@ Figures
     round trip   microseconds; p50 is the median of the blocks' medians, p90 and p99 are of all presses; `x C` is the
                  median over the rounds of the ratio to C's block in the same round. Back to back the caches are warm;
                  at a person's pace, a press every 150 ms, they are not.
+    CPU us       the scheduler's run time of all the program's threads, for each press: what waiting does not hide
     presses/commands   what the buttons pressed, what the controller acted on; a row in which they differ has failed
     idle         broker up, controller online, no call, three buttons, a service manager with a watchdog. Wake-ups are
                  the voluntary context switches of all threads, CPU the scheduler's run time of all threads.

@@ -1,6 +1,5 @@
 """The programs that the bench compares, each with the command line that starts it on a station."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,6 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
     command: Callable[[Site], list[str]]
     notifies: bool = False
     bridges: bool = True
-    missing: Callable[[], str | None] = lambda: None
 
 
 def compile_programs(folder: Path) -> None:
@@ -96,12 +94,8 @@ def daemon_config(site: Site) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _daemon_missing() -> str | None:
-    return None if importlib.util.find_spec("mutebridge.cli") else "the mutebridge command is not there yet"
-
-
 CONTENDERS = (
-    Contender(key="daemon", title="mutebridge run", command=_daemon, notifies=True, missing=_daemon_missing),
+    Contender(key="daemon", title="mutebridge run", command=_daemon, notifies=True),
     Contender(
         key="c", title="(a) C, same job", command=lambda s: [str(s.programs / "bridge"), *_where(s)], notifies=True
     ),

@@ -51,6 +51,11 @@ def cost_since(before: Snapshot, pid: int) -> IdleCost:
     )
 
 
+def cpu_s(pid: int) -> float:
+    """The run time of all threads of a process that live."""
+    return sum(snapshot(pid).cpu_s.values())
+
+
 def _status(pid: int, thread: int) -> dict[str, int]:
     return _sizes_kib(Path(f"/proc/{pid}/task/{thread}/status"))
 

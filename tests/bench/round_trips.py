@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from tests.bench.idle_cost import cpu_s
 from tests.bench.private_broker import BenchError
 from tests.bench.stage import Stage
 
@@ -22,11 +23,15 @@ class Pattern(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """Microseconds; `blocks_p50` in the order of the rounds, `p50` their median, the others over all presses."""
+    """Microseconds; `blocks_p50` in the order of the rounds, `p50` their median, `p90` and `p99` over all presses.
+
+    `cpu` is the contender's own run time for each press, the median over the blocks.
+    """
 
     p50: float
     p90: float
     p99: float
+    cpu: float
     blocks_p50: Sequence[float]
 
 
@@ -37,25 +42,34 @@ class Player:
         self.stage = stage
         self.presses = 0
         self._blocks: dict[str, list[list[float]]] = {}
+        self._cpu: dict[str, list[float]] = {}
         self._lamp = "live"
 
     def play(self, pattern: Pattern, *, warm_up: bool = False) -> None:
         """Play one block. BenchError when a press changes nothing."""
         command = [str(self.stage.programs / "button"), str(self.stage.button), self._lamp]
         command += [str(pattern.presses), str(int(pattern.interval_ms * 1000))]
+        before_s = cpu_s(self.stage.pid)
         done = subprocess.run(command, check=False, pass_fds=[self.stage.button], capture_output=True, text=True)
         if done.returncode:
             raise self.stage.trouble(done.stderr.strip())
         *times, self._lamp = done.stdout.split()
         self.presses += len(times)
         if not warm_up:
+            self._cpu.setdefault(pattern.name, []).append((cpu_s(self.stage.pid) - before_s) * 1e6 / pattern.presses)
             self._blocks.setdefault(pattern.name, []).append([int(time) / 1000 for time in times])
 
     def figures(self, pattern: Pattern) -> Figures:
         blocks = self._blocks[pattern.name]
         hundredths = statistics.quantiles([time for block in blocks for time in block], n=100, method="inclusive")
         medians = [statistics.median(block) for block in blocks]
-        return Figures(p50=statistics.median(medians), p90=hundredths[89], p99=hundredths[98], blocks_p50=medians)
+        return Figures(
+            p50=statistics.median(medians),
+            p90=hundredths[89],
+            p99=hundredths[98],
+            cpu=statistics.median(self._cpu[pattern.name]),
+            blocks_p50=medians,
+        )
 
 
 def play_rounds(players: Iterable[Player], patterns: Iterable[Pattern], rounds: int) -> dict[str, str]:

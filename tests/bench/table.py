@@ -83,8 +83,8 @@ def as_text(rows: Sequence[Row], patterns: Sequence[Pattern]) -> str:
     by_key = {row.key: row for row in rows}
     upper, lower = ["", "presses/"], ["", "commands"]
     for pattern in patterns:
-        upper += [pattern.name, "us", "", ""]
-        lower += ["p50", "p90", "p99", "x C"]
+        upper += [pattern.name, "us", "", "", "CPU"]
+        lower += ["p50", "p90", "p99", "x C", "us"]
     upper += ["idle", "idle", "in a call", "RSS", "PSS", "", "exec to"]
     lower += ["wake-ups/s", "CPU s/h", "wake-ups/s", "MiB", "MiB", "threads", "ready ms"]
     body = [_cells(row, by_key, patterns) for row in rows]
@@ -101,10 +101,11 @@ def _cells(row: Row, by_key: dict[str, Row], patterns: Iterable[Pattern]) -> lis
     for pattern in patterns:
         figures = row.round_trips_us.get(pattern.name)
         if figures is None:
-            cells += ["-"] * 4
+            cells += ["-"] * 5
             continue
         times = _times_c(figures, by_key, pattern.name)
-        cells += [f"{figures.p50:.0f}", f"{figures.p90:.0f}", f"{figures.p99:.0f}", _figure(times, 2)]
+        cells += [f"{figures.p50:.0f}", f"{figures.p90:.0f}", f"{figures.p99:.0f}"]
+        cells += [_figure(times, 2), f"{figures.cpu:.0f}"]
     cells += _idle_cells(row.idle, row.idle_in_call)
     return [*cells, _figure(None if row.ready_s is None else row.ready_s * 1000, 1)]
 

@@ -121,16 +121,26 @@ def test_it_falls_back_to_3_1_1_at_once_and_remembers(refusal: int, caplog: pyte
     assert not [record for record in caplog.records if "refuses this version" in record.message]
 
 
-def test_it_tries_3_1_1_where_a_server_hangs_up_on_mqtt_5() -> None:
+def test_it_tries_3_1_1_where_a_server_hangs_up_on_mqtt_5_and_5_again_later() -> None:
+    levels: list[int] = []
+
     def script(session: Session) -> None:
-        if (level := session.read().level) == 4:
-            session.send(connack(0, level))
-            session.send(suback(session.read_until(SUBSCRIBE), 0, level))
-            session.wait_end()
+        level = session.read().level
+        levels.append(level)
+        if levels == [5]:
+            return
+        session.send(connack(0, level))
+        session.send(suback(session.read_until(SUBSCRIBE), 0, level))
+        if len(levels) == 2:
+            return
+        session.wait_end()
 
     with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
         probe.wait_up()
-        assert "MQTT 3.1.1" in probe.broker.describe()
+        probe.wait_lost()
+        probe.wait_up()
+        assert "MQTT 5" in probe.broker.describe()
+    assert levels == [5, 4, 5]
 
 
 def test_many_threads_publish_whole_messages_in_order(mosquitto: Mosquitto, proxy: Proxy) -> None:

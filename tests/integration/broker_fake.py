@@ -1,6 +1,7 @@
 """A server on raw sockets that says to a client what a well-behaved broker never would."""
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
-CONNECT, SUBSCRIBE, PINGREQ = 0x10, 0x82, 0xC0
+CONNECT, PUBLISH, PUBLISH_RETAINED_QOS_1, SUBSCRIBE, PINGREQ, DISCONNECT = 0x10, 0x30, 0x33, 0x82, 0xC0, 0xE0
 PINGRESP = b"\xd0\x00"
 
 
@@ -54,6 +55,11 @@ class Session:
         level = self.read_until(CONNECT).level
         self.send(connack(0, level))
         self.send(suback(self.read_until(SUBSCRIBE), 0, level))
+
+    def is_silent_for(self, seconds: float) -> bool:
+        """Return whether nothing comes for so long."""
+        readable, _, _ = select.select([self._sock], [], [], seconds)
+        return not readable
 
     def wait_end(self) -> None:
         """Read until the client hangs up."""

@@ -1,11 +1,12 @@
 """The broker edge with a broker that does what it should."""
 
+import queue
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
-from tests.integration.broker_fake import CONNECT, SUBSCRIBE, FakeBroker, Session, connack, publish, suback
+from tests.integration.broker_fake import CONNECT, PUBLISH, SUBSCRIBE, FakeBroker, Session, connack, publish, suback
 from tests.integration.broker_probe import Lost, Message, Probe, Up
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.proxy import Proxy
@@ -80,12 +81,19 @@ def test_after_a_restart_it_is_up_again_with_subscriptions_and_births(mosquitto:
         assert [type(report) for report in probe.seen] == [Up, Message, Lost, Up, Message]
 
 
-def test_the_message_expiry_goes_along_on_mqtt_5(mosquitto: Mosquitto) -> None:
-    """mosquitto drops an expired message that it holds for a frozen subscriber; at least it must take the property."""
-    with Probe(mosquitto.port, subscriptions=[("a", 0)]) as probe:
+@pytest.mark.parametrize(("protocol", "header"), [("5", b"\0\x01a\x05\x02\0\0\0\x07"), ("3.1.1", b"\0\x01a")])
+def test_the_message_expiry_goes_along_on_mqtt_5(protocol: str, header: bytes) -> None:
+    bodies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def script(session: Session) -> None:
+        session.welcome()
+        bodies.put(session.read_until(PUBLISH).body)
+        session.wait_end()
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)], protocol=protocol) as probe:
         probe.wait_up()
-        assert probe.broker.publish("a", b"x", expiry_s=2)
-        assert probe.wait_message().payload == b"x"
+        assert probe.broker.publish("a", b"x", expiry_s=7)
+        assert bodies.get(timeout=20) == header + b"x"
 
 
 @pytest.mark.parametrize("refusal", [0x84, 0x01])
@@ -113,47 +121,58 @@ def test_it_falls_back_to_3_1_1_at_once_and_remembers(refusal: int, caplog: pyte
     assert not [record for record in caplog.records if "refuses this version" in record.message]
 
 
-def test_it_tries_3_1_1_where_a_server_hangs_up_on_mqtt_5() -> None:
+def test_it_tries_3_1_1_where_a_server_hangs_up_on_mqtt_5_and_5_again_later() -> None:
+    levels: list[int] = []
+
     def script(session: Session) -> None:
-        if (level := session.read().level) == 4:
-            session.send(connack(0, level))
-            session.send(suback(session.read_until(SUBSCRIBE), 0, level))
-            session.wait_end()
+        level = session.read().level
+        levels.append(level)
+        if levels == [5]:
+            return
+        session.send(connack(0, level))
+        session.send(suback(session.read_until(SUBSCRIBE), 0, level))
+        if len(levels) == 2:
+            return
+        session.wait_end()
 
     with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
         probe.wait_up()
-        assert "MQTT 3.1.1" in probe.broker.describe()
+        probe.wait_lost()
+        probe.wait_up()
+        assert "MQTT 5" in probe.broker.describe()
+    assert levels == [5, 4, 5]
 
 
 def test_many_threads_publish_whole_messages_in_order(mosquitto: Mosquitto, proxy: Proxy) -> None:
-    """Packets of several threads must not mix, though the kernel takes them in pieces while the broker is slow."""
-    each, threads, size = 150, 4, 3000
+    """Packets of several threads must not mix, where the kernel takes them in pieces because the broker is slow."""
+    each, threads, filling = 40, 4, b"x" * 100_000
+    clogged, flowing = threading.Event(), threading.Event()
     with (
         Probe(mosquitto.port, "reader", subscriptions=[("bulk/#", 0)]) as reader,
-        Probe(proxy.port, "writer") as writer,
+        Probe(proxy.port, "writer", keepalive_s=60) as writer,
     ):
         reader.wait_up()
         writer.wait_up()
-        sent: dict[int, list[bytes]] = {}
 
         def write(number: int) -> None:
-            payloads = [b"%d:%d:" % (number, index) + b"x" * size for index in range(each)]
-            sent[number] = [payload for payload in payloads if writer.publish(f"bulk/{number}", payload)]
+            for index in range(each):
+                while not writer.publish(f"bulk/{number}", b"%d %d " % (number, index) + filling):
+                    clogged.set()
+                    assert flowing.wait(20)
 
         proxy.freeze()
         workers = [threading.Thread(target=write, args=(number,)) for number in range(threads)]
         for worker in workers:
             worker.start()
+        assert clogged.wait(20)
         proxy.thaw()
+        flowing.set()
         for worker in workers:
             worker.join()
-        # A QoS 1 message after them all says when all are through.
-        while not writer.publish("bulk/end", b"", qos=1):
-            pass
-        reader.wait_message("bulk/end")
+        reader.wait_until(lambda: len(reader.messages()) == each * threads)
         for number in range(threads):
-            assert sent[number]
-            assert [message.payload for message in reader.messages(f"bulk/{number}")] == sent[number]
+            payloads = [message.payload for message in reader.messages(f"bulk/{number}")]
+            assert payloads == [b"%d %d " % (number, index) + filling for index in range(each)]
         assert not writer.count(Lost)
 
 
@@ -179,14 +198,23 @@ def test_a_callback_may_publish_while_another_thread_publishes_under_the_same_lo
             assert echoed.acquire(timeout=20)
 
 
-def test_a_broker_that_leaves_nagle_on_costs_no_40_ms(make_mosquitto: Callable[..., Mosquitto]) -> None:
+@pytest.mark.parametrize("qos", [0, 1])
+def test_a_broker_that_leaves_nagle_on_costs_no_40_ms(make_mosquitto: Callable[..., Mosquitto], qos: int) -> None:
+    """Neither for the answer to a message, nor for several that come in a row after one of ours."""
     mosquitto = make_mosquitto(nodelay=False)
-    with Probe(mosquitto.port, subscriptions=[("a", 1)]) as probe:
-        probe.wait_up()
+    with (
+        Probe(mosquitto.port, "bridge", subscriptions=[("state/#", qos)]) as bridge,
+        Probe(mosquitto.port, "controller", subscriptions=[("command", qos)]) as controller,
+    ):
+        bridge.wait_up()
+        controller.wait_up()
         took = []
         for _ in range(21):
-            start = time.monotonic()
-            probe.publish("a", b"x", qos=1)
-            probe.wait_message()
-            took.append(time.monotonic() - start)
+            started = time.monotonic()
+            bridge.publish("command", b"x", qos=qos)
+            controller.wait_message("command")
+            for topic in ("state/mic", "state/call", "state/result"):
+                controller.publish(topic, b"x", qos=qos)
+            bridge.wait_message("state/result")
+            took.append(time.monotonic() - started)
     assert sorted(took)[10] < 0.02, took

@@ -1,9 +1,21 @@
 """`stop()` returns in time, whatever the broker, the network or a callback does."""
 
+import queue
 import threading
 import time
 
 import pytest
+from tests.integration.broker_fake import (
+    CONNECT,
+    DISCONNECT,
+    PUBLISH_RETAINED_QOS_1,
+    SUBSCRIBE,
+    FakeBroker,
+    Session,
+    connack,
+    publish,
+    suback,
+)
 from tests.integration.broker_probe import Lost, Message, Probe
 from tests.integration.mosquitto import Mosquitto
 from tests.integration.proxy import Proxy, Way
@@ -32,6 +44,40 @@ def test_the_will_speaks_where_the_farewell_was_not_acknowledged(mosquitto: Mosq
         proxy.lose(Way.UP)
         probe.broker.stop(farewell=[Retained("will/probe", b"farewell")], timeout_s=0.5)
         assert watcher.wait_message() == Message("will/probe", b"offline", False)
+
+
+def test_the_farewell_is_acknowledged_before_the_disconnect() -> None:
+    """A client that hangs up with an answer unread sends a reset, which can overtake what it said last."""
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def script(session: Session) -> None:
+        session.welcome()
+        publish = session.read_until(PUBLISH_RETAINED_QOS_1)
+        told.put(session.is_silent_for(0.2))
+        packet_id = publish.body[5:7]
+        session.send(b"\x40\x02" + packet_id)
+        told.put(session.read().header)
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
+        probe.wait_up()
+        probe.broker.stop(farewell=[Retained("bye", b"")])
+        assert told.get(timeout=20) is True
+        assert told.get(timeout=20) == DISCONNECT
+
+
+def test_messages_that_wait_for_up_are_dropped_when_up_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(session: Session) -> None:
+        session.send(connack(0, session.read_until(CONNECT).level))
+        subscribe = session.read_until(SUBSCRIBE)
+        session.send(publish("early", b"1"), suback(subscribe, 0, 5))
+        session.wait_end()
+
+    with FakeBroker(script) as server:
+        probe = Probe(server.port, subscriptions=[("#", 0)])
+        monkeypatch.setattr(probe.broker, "_on_up", probe.broker.stop)
+        with probe:
+            _join("broker")
+            assert not probe.seen
 
 
 def test_between_two_attempts() -> None:

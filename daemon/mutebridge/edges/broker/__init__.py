@@ -69,7 +69,7 @@ class Broker:
         self._problem: Problem | None = None
         self._connection: Connection | None = None
         self._protocol = "3.1.1" if settings.protocol == "3.1.1" else "5"
-        self._protocol_proven = False
+        self._accepts_5: bool | None = None  # unknown yet
         self._attempt = 0
         self._takeovers: list[float] = []
         self._drops: list[float] = []
@@ -171,7 +171,8 @@ class Broker:
         return connection
 
     def _came_up(self) -> None:
-        self._protocol_proven = True
+        if self._protocol == "5":
+            self._accepts_5 = True
         self._problem = None
         _log.info("broker %s: up, MQTT %s, as %r", self._settings.url, self._protocol, self._presence.client_id)
         if not self._stopping.is_set():
@@ -194,16 +195,19 @@ class Broker:
     def _fell_back(self, connection: Connection) -> bool:
         """Go from MQTT 5 to 3.1.1 where the broker refuses it: True, try at once.
 
-        Where it only hung up, at a CONNECT of which it never accepted one, the other version is next after the wait.
+        Where it only hung up, the other version is next after the wait, and 5 again after a loss: it may have been
+        the moment, not the version.
         """
         if self._settings.protocol != "auto":
             return False
         if connection.refused_protocol and self._protocol == "5":
             _log.info("broker %s: refuses MQTT 5, 3.1.1 is next", self._settings.url)
-            self._protocol = "3.1.1"
+            self._protocol, self._accepts_5 = "3.1.1", False
             return True
-        if connection.hung_up_on_connect and not self._protocol_proven:
+        if self._accepts_5 is None and connection.hung_up_on_connect:
             self._protocol = "5" if self._protocol == "3.1.1" else "3.1.1"
+        elif self._accepts_5 is None and connection.up_at is not None:
+            self._protocol = "5"
         return False
 
     def _taken_over_again(self, connection: Connection, lived_s: float) -> Problem | None:

@@ -185,7 +185,6 @@ class SerialButton:
             self._settle(port, decoder)
             self._light.attach(port)
             if self._stop_by is None:
-                self._attach()
                 self._listen(port, decoder)
             self._finish(port)
         except PortError as error:
@@ -218,6 +217,10 @@ class SerialButton:
         refresh_at = None if refresh_s is None else self._now() + refresh_s
         noise = _Noise(self.device.name)
         try:
+            # Before anyone knows of the device, so that whatever changes from then on is a press.
+            at_rest = contact.look(self._now()) if contact is not None else []
+            self._attach()
+            self._tell(at_rest, flood)
             while self._stop_by is None:
                 now = self._now()
                 if refresh_at is not None and refresh_s is not None and now >= refresh_at:

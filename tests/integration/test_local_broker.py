@@ -25,25 +25,25 @@ ACCEPTED, REFUSED = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"
 
 @pytest.fixture
 def anything() -> Iterator[Callable[[bytes], int]]:
-    """A server that greets every client with the same bytes, then reads on; returns its port."""
+    """Starts a server that greets every client with the same bytes, then says no more; returns its port."""
     with contextlib.ExitStack() as stack:
 
         def serve(greeting: bytes) -> int:
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-
-            def run() -> None:
-                with contextlib.suppress(OSError):
-                    while True:
-                        client, _ = server.accept()
-                        client.sendall(greeting)
-                        stack.callback(client.close)
-
-            threading.Thread(target=run, daemon=True).start()
+            thread = threading.Thread(target=greet_all, args=(server, greeting))
+            thread.start()
+            stack.callback(thread.join)
             stack.callback(server.shutdown, socket.SHUT_RDWR)
             port: int = server.getsockname()[1]
             return port
 
         yield serve
+
+
+def greet_all(server: socket.socket, greeting: bytes) -> None:
+    with contextlib.ExitStack() as clients, contextlib.suppress(OSError):
+        while True:
+            clients.enter_context(server.accept()[0]).sendall(greeting)
 
 
 @pytest.fixture

@@ -25,25 +25,31 @@ ACCEPTED, REFUSED = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"
 
 @pytest.fixture
 def anything() -> Iterator[Callable[[bytes], int]]:
-    """A server that greets every client with the same bytes, then reads on; returns its port."""
+    """Starts a server that greets every client with the same bytes, then says no more; returns its port."""
     with contextlib.ExitStack() as stack:
 
         def serve(greeting: bytes) -> int:
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-
-            def run() -> None:
-                with contextlib.suppress(OSError):
-                    while True:
-                        client, _ = server.accept()
-                        client.sendall(greeting)
-                        stack.callback(client.close)
-
-            threading.Thread(target=run, daemon=True).start()
+            thread = threading.Thread(target=greet_all, args=(server, greeting))
+            thread.start()
+            stack.callback(thread.join)
             stack.callback(server.shutdown, socket.SHUT_RDWR)
             port: int = server.getsockname()[1]
             return port
 
         yield serve
+
+
+def greet_all(server: socket.socket, greeting: bytes) -> None:
+    with contextlib.ExitStack() as clients, contextlib.suppress(OSError):
+        while True:
+            clients.enter_context(server.accept()[0]).sendall(greeting)
+
+
+@pytest.fixture
+def embedded() -> Iterator[LocalBroker]:
+    with local_broker.embedded_broker(port=0, websocket_port=0) as broker:
+        yield broker
 
 
 def published(broker: LocalBroker, topic: str) -> str:
@@ -167,6 +173,19 @@ def test_amqtt_tells_the_will_of_a_client_that_is_gone() -> None:
         assert published(broker, "a/w") == "a/w offline"
 
 
+MQTT_5 = b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x02me"
+TOO_NEW = b"\x20\x02\x00\x01"
+
+
+def test_amqtt_has_a_client_of_mqtt_5_come_back_with_3_1_1(embedded: LocalBroker) -> None:
+    with socket.create_connection((embedded.host, embedded.port), DEADLINE_S) as newer:
+        newer.sendall(MQTT_5)
+        assert newer.recv(4) == TOO_NEW
+        assert newer.recv(1) == b""
+    with page(embedded, MQTT_5) as websocket:
+        assert websocket.recv(DEADLINE_S) == TOO_NEW
+
+
 def test_amqtt_missing_names_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "amqtt", None)
     with pytest.raises(LocalBrokerError, match=r"pip install 'mutebridge\[demo\]'"), local_broker.embedded_broker():
@@ -180,12 +199,6 @@ def test_a_port_that_is_taken_is_told(anything: Callable[[bytes], int]) -> None:
 
 
 # --- its WebSocket port ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def embedded() -> Iterator[LocalBroker]:
-    with local_broker.embedded_broker(port=0, websocket_port=0) as broker:
-        yield broker
 
 
 def page(broker: LocalBroker, packet: bytes) -> ClientConnection:
@@ -245,7 +258,7 @@ def test_a_page_without_the_password_throws_nobody_out(embedded: LocalBroker) ->
 
 
 def test_a_page_that_talks_nonsense_is_closed(embedded: LocalBroker) -> None:
-    with page(embedded, b"\x47\x00") as websocket, pytest.raises(ConnectionClosed):
+    with page(embedded, b"GET / HTTP/1.1\r\n\r\n") as websocket, pytest.raises(ConnectionClosed):
         websocket.recv(DEADLINE_S)
     assert local_broker.probe(embedded.host, embedded.port) is Listening.OPEN_BROKER
 

@@ -12,7 +12,6 @@ import logging
 import secrets
 from collections.abc import Iterator
 
-from mutebridge.edges.local_broker import mosquitto
 from mutebridge.edges.local_broker.listening import LOOPBACK, Listening, LocalBroker, LocalBrokerError, probe
 
 __all__ = ["Listening", "LocalBroker", "LocalBrokerError", "bring_up", "embedded_broker", "probe"]
@@ -36,6 +35,8 @@ def bring_up(
             yield LocalBroker(what="the broker that already listens", host=host, port=port)
             return
         _log.info("%s:%d is %s; a broker of our own takes another port", host, port, found.value)
+    from mutebridge.edges.local_broker import mosquitto  # noqa: PLC0415 - the daemon does without
+
     program = mosquitto.find() if prefer_mosquitto else None
     with mosquitto.child(program) if program else _inside(LocalBroker(what="amqtt", host=LOOPBACK, port=0)) as broker:
         yield broker

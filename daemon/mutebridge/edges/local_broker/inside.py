@@ -13,7 +13,7 @@ import msgspec
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter, WebSocketsReader, WebSocketsWriter
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
-from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket
+from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
 from amqtt.mqtt.connect import ConnectPacket
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.typing import Subprotocol
@@ -111,9 +111,16 @@ async def _listeners(broker: Broker, wanted: LocalBroker) -> AsyncIterator[Local
         tcp.close()
 
 
-async def _tcp_client(broker: Broker, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _tcp_client(broker: Broker, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    first = _FirstPacket(StreamReaderAdapter(stream))
+    answers = StreamWriterAdapter(writer)
     try:
-        await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), _LISTENER)
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            understood = await first.is_of_3_1_1()
+        if understood:
+            await broker.external_connected(first.again(for_good=True), answers, _LISTENER)
+        else:
+            await _refuse(answers, UNACCEPTABLE_PROTOCOL_VERSION)
     except Exception as error:  # amqtt lets a socket's end pass through as what it is
         _log.debug("a client of the embedded broker ended: %r", error)
     finally:
@@ -128,43 +135,69 @@ class _WebSocketGate:
         self._credentials = f"{user}:{password}".encode()
 
     async def client(self, websocket: ServerConnection) -> None:
-        reader, writer = _Rereading(WebSocketsReader(websocket)), WebSocketsWriter(websocket)
+        first, answers = _FirstPacket(WebSocketsReader(websocket)), WebSocketsWriter(websocket)
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                connect = await ConnectPacket.from_stream(reader)
-            if self._knows(connect):
-                await self._broker.external_connected(reader.from_the_start(), writer, _LISTENER)
+                refusal = await self._refusal(first)
+            if refusal is None:
+                await self._broker.external_connected(first.again(for_good=True), answers, _LISTENER)
             else:
-                await ConnackPacket.build(0, NOT_AUTHORIZED).to_stream(writer)
+                await _refuse(answers, refusal)
         except Exception as error:  # the first packet is anything at all
             _log.debug("a WebSocket client of the embedded broker ended: %r", error)
 
-    def _knows(self, connect: ConnectPacket) -> bool:
+    async def _refusal(self, first: "_FirstPacket") -> int | None:
+        if not await first.is_of_3_1_1():
+            return int(UNACCEPTABLE_PROTOCOL_VERSION)
+        connect = await ConnectPacket.from_stream(first.again())
         given = f"{connect.username}:{connect.password}".encode()
-        return secrets.compare_digest(given, self._credentials)
+        return None if secrets.compare_digest(given, self._credentials) else int(NOT_AUTHORIZED)
 
 
-class _Rereading:
-    """A reader whose first packet is read twice: by the gate, then by the broker, in the same bites."""
+async def _refuse(answers: StreamWriterAdapter | WebSocketsWriter, code: int) -> None:
+    await ConnackPacket.build(0, code).to_stream(answers)
+    await answers.close()
 
-    def __init__(self, reader: WebSocketsReader) -> None:
+
+class _FirstPacket:
+    """A reader from which a connection's first packet is read several times: by ours, at last by amqtt.
+
+    amqtt reads a CONNECT of MQTT 5 as if it were of 3.1.1, then waits for bytes that never come: the client has to be
+    told at once that it is to come back with 3.1.1.
+    """
+
+    def __init__(self, reader: StreamReaderAdapter | WebSocketsReader) -> None:
         self._reader = reader
         self._kept = bytearray()
+        self._at = 0
         self._keeps = True
 
-    def from_the_start(self) -> "_Rereading":
-        self._keeps = False
+    async def is_of_3_1_1(self) -> bool:
+        """Whether it is a CONNECT of that protocol version; ValueError when it is none at all."""
+        header = await self.read(1)
+        while (await self.read(1))[0] & 0x80:  # the remaining length
+            pass
+        *name, level = await self.read(7)
+        if header != b"\x10" or bytes(name) != b"\x00\x04MQTT":
+            raise ValueError("no CONNECT")
+        return level == 4
+
+    def again(self, *, for_good: bool = False) -> "_FirstPacket":
+        """Return this, set back to the start; `for_good`: what follows is read once."""
+        self._at = 0
+        self._keeps = not for_good
         return self
 
     async def read(self, n: int = -1) -> bytes:
-        if not self._keeps and self._kept:
-            kept = bytes(self._kept[:n])
-            del self._kept[:n]
+        kept = bytes(self._kept[self._at : self._at + n])
+        self._at += len(kept)
+        if len(kept) == n:
             return kept
-        data: bytes = await self._reader.read(n)
+        more: bytes = await self._reader.read(n - len(kept))
         if self._keeps:
-            self._kept += data
-        return data
+            self._kept += more
+            self._at += len(more)
+        return kept + more
 
     def feed_eof(self) -> None:
         self._reader.feed_eof()

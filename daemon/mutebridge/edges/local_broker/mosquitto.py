@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from mutebridge.edges.local_broker.child_process import dying_with_parent
 from mutebridge.edges.local_broker.listening import LOOPBACK, Listening, LocalBroker, LocalBrokerError, probe
 
 _START_TIMEOUT_S = 10.0
@@ -57,7 +58,7 @@ class _MosquittoChild:
         config = folder / "mosquitto.conf"
         config.write_text(_mosquitto_config(port))
         self._process = subprocess.Popen(  # noqa: S603 - found on PATH
-            [*_die_with_parent(), program, "-c", str(config)],
+            dying_with_parent([program, "-c", str(config)]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -101,7 +102,7 @@ class _MosquittoChild:
 
 
 def _mosquitto_config(port: int) -> str:
-    # It keeps the user it was started as: giving up root would also undo `_die_with_parent`, and it serves nobody but
+    # It keeps the user it was started as: giving up root would also undo `dying_with_parent`, and it serves nobody but
     # this machine.
     user = pwd.getpwuid(os.geteuid()).pw_name
     return f"""\
@@ -120,15 +121,6 @@ log_type information
 listener {port} {LOOPBACK}
 allow_anonymous true
 """
-
-
-def _die_with_parent() -> list[str]:
-    """Have the kernel end the child when the thread that starts it does, so with this process, SIGKILL included.
-
-    Through a program of util-linux: a function between fork and exec is not safe in a process with threads.
-    """
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def _free_port() -> int:

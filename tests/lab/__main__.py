@@ -1,0 +1,38 @@
+"""Builds the lab, or opens it for a look: `sudo python3 -m tests.lab build`, `python3 -m tests.lab shell 'lsmod'`."""
+
+import argparse
+import sys
+import time
+
+from tests.lab import native, vm
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m tests.lab", description=__doc__)
+    parser.add_argument("--native", action="store_true", help="systemd in namespaces instead of the virtual machine")
+    parser.add_argument("what", choices=["build", "shell"])
+    parser.add_argument(
+        "script", nargs="?", default="systemctl --no-pager status", help="for `shell`: what to run inside"
+    )
+    wanted = parser.parse_args()
+    started = time.monotonic()
+
+    def say(progress: str) -> None:
+        print(f"{time.monotonic() - started:6.1f} s  {progress}", file=sys.stderr, flush=True)
+
+    start = native.starter(say) if wanted.native else vm.starter(say)
+    if wanted.what == "build":
+        return 0
+    guest = start(0)
+    say("the guest is there")
+    try:
+        status, written = guest.agent.shell(wanted.script, timeout_s=600)
+    finally:
+        guest.close()
+    say("done")
+    print(written, end="")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,14 +1,17 @@
-"""Builds the lab, or opens it for a look: `sudo python3 -m tests.lab build`, `python3 -m tests.lab shell 'lsmod'`."""
+"""Builds the lab, or opens it for a look: `sudo python3 tests/lab build`, `python3 tests/lab shell 'lsmod'`."""
 
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from tests.lab import native, vm
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+from tests.lab import native, vm  # noqa: E402 - found by the line above
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python3 -m tests.lab", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python3 tests/lab", description=__doc__)
     parser.add_argument("--native", action="store_true", help="systemd in namespaces instead of the virtual machine")
     parser.add_argument("what", choices=["build", "shell"])
     parser.add_argument(

@@ -30,9 +30,10 @@ def digest(*inputs: object) -> str:
     """Names the inputs: strings as they are, paths by content and mode, folders by all they hold."""
     seen = hashlib.sha256()
     for given in inputs:
-        for path in _files(given) if isinstance(given, Path) else ():
-            seen.update(f"{path.relative_to(given)}\0{path.stat().st_mode:o}\0".encode() + path.read_bytes())
-        if not isinstance(given, Path):
+        if isinstance(given, Path):
+            for path in _files(given):
+                seen.update(f"{path.relative_to(given)}\0{path.stat().st_mode:o}\0".encode() + path.read_bytes())
+        else:
             seen.update(repr(given).encode() + b"\0")
     return seen.hexdigest()[:12]
 

@@ -16,7 +16,7 @@ Message = dict[str, Any]
 SILENCE_S = 30.0
 
 
-class MachineHung(Exception):
+class GuestHungError(Exception):
     """The machine does not answer, or is gone: nothing is known about what it was doing."""
 
 
@@ -32,20 +32,20 @@ class Lines:
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
-            raise MachineHung(f"the machine took no request: {error}") from error
+            raise GuestHungError(f"the machine took no request: {error}") from error
 
     def receive(self, deadline: float) -> Message:
-        """The next message; raises `MachineHung` when there is none before `deadline` (of `time.monotonic`)."""
+        """The next message; raises `GuestHungError` when there is none before `deadline` (of `time.monotonic`)."""
         while not self._unread:
             wait_s = deadline - time.monotonic()
             if wait_s < 0 or not select.select([self._socket], [], [], wait_s)[0]:
-                raise MachineHung("the machine said nothing in time")
+                raise GuestHungError("the machine said nothing in time")
             try:
                 got = self._socket.recv(1 << 20)
             except OSError as error:
-                raise MachineHung(f"the machine is gone: {error}") from error
+                raise GuestHungError(f"the machine is gone: {error}") from error
             if not got:
-                raise MachineHung("the machine is gone")
+                raise GuestHungError("the machine is gone")
             *self._unread, self._unfinished = (self._unfinished + got).split(b"\n")
         message = json.loads(self._unread.pop(0))
         assert isinstance(message, dict)
@@ -58,8 +58,9 @@ class Lines:
 class Agent:
     """The guest's agent as the host sees it."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, silence_s: float = SILENCE_S) -> None:
         self._lines = Lines(connection)
+        self.silence_s = silence_s
 
     def wait_until_up(self, deadline: float) -> float:
         """Wait for a booting guest; returns the seconds that it took inside."""
@@ -74,7 +75,7 @@ class Agent:
         """Run a job; yields `out`, `report`, `alive` and at last `done` messages as they come."""
         self._lines.send(job)
         while True:
-            message = self._lines.receive(time.monotonic() + SILENCE_S)
+            message = self._lines.receive(time.monotonic() + self.silence_s)
             yield message
             if "done" in message:
                 return
@@ -89,7 +90,7 @@ class Agent:
                 return int(message["done"]), written
             if time.monotonic() > overdue:
                 break
-        raise MachineHung(f"{script!r} took longer than {timeout_s:g} s: {written}")
+        raise GuestHungError(f"{script!r} took longer than {timeout_s:g} s: {written}")
 
     def close(self) -> None:
         self._lines.close()

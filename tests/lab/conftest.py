@@ -9,18 +9,18 @@ Three kinds of test files:
     test_*.py       run here, and test the lab
 
 The first two are collected here like any test file, so that `-k`, `::name`, parameters and marks work as ever, and only
-their running is handed over: each module gets a fresh guest with a copy of the working tree, the same pytest runs there,
-and its reports come back one by one (`plugin`, `runner`). The guest's half of this file sends them (`guest/reporting`).
+their running is handed over: each module gets a fresh guest with a copy of the working tree, the same pytest runs
+there, and its reports come back one by one (`plugin`, `runner`). The guest's half of this file sends them
+(`guest/reporting`); the conftest of all tests is not read there.
 
 What is slow to make is cached outside the tree (`cache`): a Debian root file system with kernel (`image`), and the
 memory of a machine that has booted (`vm`). A prerequisite that is missing skips the tests with the line to type; with
-MUTEBRIDGE_CI=1 it fails them.
+`--ci`, or MUTEBRIDGE_CI=1 in the environment, it fails them.
 """
 
 import os
 
 import pytest
-
 from tests.lab.guest.reporting import Reporting
 from tests.lab.plugin import LabPlugin
 

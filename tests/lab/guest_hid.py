@@ -6,10 +6,9 @@ from pathlib import Path
 
 import hidraw
 import pytest
-
 from tests.lab.guest.evdev import KEY_MICMUTE, LED_MUTE, EventNode
-from tests.lab.guest.firmware import LED_OFF_HOOK, PHONE_MUTE, PLAIN_HEADSET, Identity
 from tests.lab.guest.firmware import LED_MUTE as LED_MUTE_BIT
+from tests.lab.guest.firmware import LED_OFF_HOOK, PHONE_MUTE, PLAIN_HEADSET, Identity
 from tests.lab.guest.gadget import UsbDevice
 from tests.lab.guest.headset import VirtualHeadset
 from tests.lab.guest.uhid import Uhid
@@ -107,7 +106,7 @@ def test_the_desktop_can_light_the_mute_led(headset: VirtualHeadset) -> None:
 
 
 class _Restless:
-    """Firmware that turns its volume up a moment after it was plugged in, and presses mute whenever it is written to."""
+    """Turns its volume up a moment after it was plugged in, and presses mute whenever it is written to."""
 
     def __init__(self) -> None:
         self._plugged_at: float | None = None

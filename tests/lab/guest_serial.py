@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import hidraw
 import pytest
 import serial
-
 from tests.lab.guest.firmware import PHONE_MUTE, PLAIN_HEADSET, Identity
 from tests.lab.guest.gadget import UsbDevice
 from tests.lab.guest.headset import VirtualHeadset

@@ -1,4 +1,4 @@
-"""The lab's own proof for services and udev rules: a sandboxed unit reaches the headset that a rule gives it, no other."""
+"""The lab's own proof for services and udev rules: a sandboxed unit reaches what a rule gives it, and no more."""
 
 import json
 import subprocess
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.lab.guest.firmware import PLAIN_HEADSET, Identity
 from tests.lab.guest.headset import VirtualHeadset
 from tests.lab.guest.uhid import Uhid

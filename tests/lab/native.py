@@ -16,18 +16,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.lab import image, prerequisites, tree
-from tests.lab.channel import Agent, MachineHung
+from tests.lab.channel import Agent, GuestHungError
 from tests.lab.image import Say
-from tests.lab.prerequisites import Missing, tool
+from tests.lab.prerequisites import PrerequisiteError, tool
 
 UP_S = 30.0
 _NAMESPACES = ("--pid", "--fork", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--kill-child")
 
 
 def starter(say: Say) -> Callable[[int], "Container"]:
-    """What starts containers, with all built that they need; raises `Missing`."""
+    """What starts containers, with all built that they need; raises `PrerequisiteError`."""
     if os.geteuid() != 0:
-        raise Missing("namespaces with a systemd of their own are made by root only: type: sudo pytest tests/lab")
+        raise PrerequisiteError(
+            "namespaces with a systemd of their own are made by root only: type: sudo pytest tests/lab"
+        )
     prerequisites.require(to_build=not image.is_built(), say=say)
     root = image.root(say)
     return lambda _hangs: Container(root)
@@ -46,7 +48,7 @@ class Container:
             self._unshare = self._enter(root)
             try:
                 self.agent = self._await(listener)
-            except MachineHung as hung:
+            except GuestHungError as hung:
                 hung.add_note(self.last_words())
                 self.close()
                 raise
@@ -62,10 +64,10 @@ class Container:
     def _await(self, listener: socket.socket) -> Agent:
         deadline = time.monotonic() + UP_S
         ended = os.pidfd_open(self._unshare.pid)
-        ready, _, _ = select.select([listener, ended], [], [], UP_S)
+        ready, _, _ = select.select([listener.fileno(), ended], [], [], UP_S)
         os.close(ended)
-        if listener not in ready:
-            raise MachineHung("systemd ended at once" if ready else f"systemd started no agent within {UP_S:g} s")
+        if listener.fileno() not in ready:
+            raise GuestHungError("systemd ended at once" if ready else f"systemd started no agent within {UP_S:g} s")
         agent = Agent(listener.accept()[0])
         agent.wait_until_up(deadline)
         return agent
@@ -88,7 +90,7 @@ def _new_cgroup() -> Path:
     mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
     hierarchy = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
     if hierarchy is None:
-        raise Missing("this host has no cgroup2 hierarchy mounted")
+        raise PrerequisiteError("this host has no cgroup2 hierarchy mounted")
     return Path(tempfile.mkdtemp(prefix="mutebridge-lab-", dir=hierarchy))
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-
 from tests.lab import native, vm
-from tests.lab.prerequisites import Missing
-from tests.lab.runner import Guest, Lost, ModuleRun, Result, Test
+from tests.lab.prerequisites import PrerequisiteError
+from tests.lab.runner import Guest, LabTest, Lost, ModuleRun, Result
 from tests.lab.tree import LAB
 
 VM_FILES = "guest_"
 NATIVE_FILES = "native_"
+
+_NOT_ASKED_FOR = "the lab runs when it is asked for: pytest tests/lab"
 
 _TIMEOUT_S = pytest.StashKey[float]()
 
@@ -21,7 +22,7 @@ _TIMEOUT_S = pytest.StashKey[float]()
 class LabPlugin:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._ci = os.environ.get("MUTEBRIDGE_CI") == "1"
+        self._ci = config.getoption("--ci", default=False) or os.environ.get("MUTEBRIDGE_CI") == "1"
         self._notes: list[str] = []
         self._running: tuple[Path, _Results] | None = None
         self._starters: dict[str, Callable[[int], Guest] | Exception] = {}
@@ -39,6 +40,20 @@ class LabPlugin:
             item.stash[_TIMEOUT_S] = _timeout_s(item)
             # The limit is held inside the guest; out here it would count the building of the guest too.
             item.add_marker(pytest.mark.timeout(0), append=False)
+
+    # --- for the tests of the lab itself ---
+
+    @pytest.fixture
+    def vm_starter(self) -> Callable[[int], Guest]:
+        """What starts virtual machines; skips where nothing does."""
+        if not _asked_for(self._config, ci=self._ci):
+            pytest.skip(_NOT_ASKED_FOR)
+        starter = self._starter(VM_FILES)
+        if isinstance(starter, Exception):
+            (pytest.skip if self._verdict_on(starter) == "skipped" else pytest.fail)(
+                f"the lab cannot run here: {starter}"
+            )
+        return starter
 
     # --- running ---
 
@@ -64,25 +79,25 @@ class LabPlugin:
 
     def _reports(self, item: pytest.Item) -> list[pytest.TestReport]:
         if not _asked_for(self._config, ci=self._ci):
-            return _only(item, "skipped", "the lab runs when it is asked for: pytest tests/lab")
-        starter = self._starter(item.path)
-        if isinstance(starter, Missing) and not self._ci:
-            return _only(item, "skipped", f"the lab cannot run here: {starter}")
+            return _only(item, "skipped", _NOT_ASKED_FOR)
+        starter = self._starter(NATIVE_FILES if item.path.name.startswith(NATIVE_FILES) else VM_FILES)
         if isinstance(starter, Exception):
-            return _only(item, "failed", f"the lab cannot run here: {starter}")
+            return _only(item, self._verdict_on(starter), f"the lab cannot run here: {starter}")
         outcome = self._results(item, starter).of(item.nodeid)
         if isinstance(outcome, Lost):
             return _only(item, "failed", outcome.why)
         load = self._config.hook.pytest_report_from_serializable
         return [load(config=self._config, data=data) for data in outcome.reports]
 
-    def _starter(self, path: Path) -> Callable[[int], Guest] | Exception:
+    def _verdict_on(self, reason: Exception) -> Literal["failed", "skipped"]:
+        return "skipped" if isinstance(reason, PrerequisiteError) and not self._ci else "failed"
+
+    def _starter(self, kind: str) -> Callable[[int], Guest] | Exception:
         """What starts the guests of this kind of file, made once; or why nothing does, found out once."""
-        kind = NATIVE_FILES if path.name.startswith(NATIVE_FILES) else VM_FILES
         if kind not in self._starters:
             try:
                 self._starters[kind] = native.starter(self._say) if kind == NATIVE_FILES else vm.starter(self._say)
-            except Exception as error:  # noqa: BLE001 whatever it is, it is the result of each test
+            except Exception as error:  # whatever it is, it is the result of each test
                 self._starters[kind] = error
         return self._starters[kind]
 
@@ -90,7 +105,9 @@ class LabPlugin:
         if self._running is None or self._running[0] != item.path:
             self._close()
             tests = [
-                Test(other.nodeid, other.stash[_TIMEOUT_S]) for other in item.session.items if other.path == item.path
+                LabTest(other.nodeid, other.stash[_TIMEOUT_S])
+                for other in item.session.items
+                if other.path == item.path
             ]
             run = ModuleRun(starter, self._guest_arguments(), lambda note: self._note(item.path, note))
             self._running = (item.path, _Results(run.results(tests)))
@@ -99,7 +116,9 @@ class LabPlugin:
     def _guest_arguments(self) -> list[str]:
         settings = ("addopts=--import-mode=importlib --strict-markers", "timeout_method=signal")
         style = (f"--tb={self._config.option.tbstyle}", *(["--showlocals"] if self._config.option.showlocals else []))
-        return ["-q", "-p", "no:cacheprovider", *style, *(f"--override-ini={setting}" for setting in settings)]
+        # The conftest of all tests imports what only the host has.
+        here = "--confcutdir=/repo/tests/lab"
+        return ["-q", "-p", "no:cacheprovider", here, *style, *(f"--override-ini={setting}" for setting in settings)]
 
     def _note(self, path: Path, note: str) -> None:
         self._notes.append(f"{path.name}: {note}")

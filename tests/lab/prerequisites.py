@@ -5,7 +5,9 @@ import platform
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 # Root's tools are often missing from a user's PATH.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -18,10 +20,10 @@ _PACKAGE_OF_TO_BUILD = {
     "cpio": "cpio",
     "mke2fs": "e2fsprogs",
 }
-_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
-class Missing(Exception):
+class PrerequisiteError(Exception):
     """The lab cannot run here; the message is the remedy."""
 
 
@@ -29,28 +31,30 @@ def tool(name: str) -> str:
     """The path of a program of the host."""
     found = shutil.which(name, path=PATH)
     if found is None:
-        raise Missing(f"{name} is not installed")
+        raise PrerequisiteError(f"{name} is not installed")
     return found
 
 
 def require(*, to_build: bool, say: Callable[[str], None]) -> None:
-    """Raise `Missing` unless the host can run the lab and, if asked for, build its image; root installs what is missing."""
+    """Raise `PrerequisiteError` unless the host can run the lab, or also build it; root installs what is missing."""
     if platform.machine() != "x86_64":
-        raise Missing(f"the lab's machine is x86-64 and this host is {platform.machine()}")
+        raise PrerequisiteError(f"the lab's machine is x86-64 and this host is {platform.machine()}")
     packages = _missing_packages(to_build=to_build)
     if packages and os.geteuid() == 0:
         _install(packages, say)
         packages = _missing_packages(to_build=to_build)
     if packages:
-        raise Missing(f"type: sudo apt-get install --no-install-recommends {shlex.join(packages)}")
+        raise PrerequisiteError(f"type: sudo apt-get install --no-install-recommends {shlex.join(packages)}")
     if to_build and os.geteuid() != 0:
-        raise Missing("the lab's image is not built yet, which only root can: type: sudo python3 -m tests.lab build")
+        raise PrerequisiteError(
+            f"the lab's image is not built yet, which only root can: type: sudo {sys.executable} tests/lab build"
+        )
 
 
 def _missing_packages(*, to_build: bool) -> list[str]:
     wanted = _PACKAGE_OF_TO_RUN | (_PACKAGE_OF_TO_BUILD if to_build else {})
     packages = {package for name, package in wanted.items() if shutil.which(name, path=PATH) is None}
-    if to_build and not os.path.exists(_KEYRING):
+    if to_build and not _KEYRING.exists():
         packages.add("debian-archive-keyring")
     if to_build and not _static_busybox():
         packages.add("busybox-static")
@@ -62,7 +66,7 @@ def _static_busybox() -> bool:
     busybox = shutil.which("busybox", path=PATH)
     if busybox is None:
         return False
-    with open(busybox, "rb") as file:
+    with Path(busybox).open("rb") as file:
         return b"ld-linux" not in file.read(4096)
 
 
@@ -73,4 +77,4 @@ def _install(packages: list[str], say: Callable[[str], None]) -> None:
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         ran = subprocess.run([*quiet, *command], env=silent_env, capture_output=True, text=True, check=False)
         if ran.returncode:
-            raise Missing(f"apt-get {command[0]} failed: {ran.stderr.strip()}")
+            raise PrerequisiteError(f"apt-get {command[0]} failed: {ran.stderr.strip()}")

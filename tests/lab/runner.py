@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tests.lab.channel import Agent, MachineHung
+from tests.lab.channel import Agent, GuestHungError
 
 # What a test may take beyond its own limit, which pytest-timeout holds inside: the start of pytest, and the stacks that
 # are written when the limit is passed.
@@ -29,7 +29,7 @@ class Guest(Protocol):
 
 
 @dataclass(frozen=True)
-class Test:
+class LabTest:
     nodeid: str
     timeout_s: float
 
@@ -58,7 +58,7 @@ class ModuleRun:
         self._arguments = arguments
         self._note = note
 
-    def results(self, tests: Sequence[Test]) -> Generator[Result | Lost]:
+    def results(self, tests: Sequence[LabTest]) -> Generator[Result | Lost]:
         """Exactly one result for each test, in the order in which they come."""
         waiting = {test.nodeid: test for test in tests}
         hangs = 0
@@ -68,7 +68,7 @@ class ModuleRun:
                     for outcome in session.outcomes(list(waiting.values()), self._arguments):
                         del waiting[outcome.nodeid]
                         yield outcome
-            except MachineHung as hung:
+            except GuestHungError as hung:
                 hangs += 1
                 why = "\n".join([str(hung), *getattr(hung, "__notes__", ())])
                 if hangs > HANGS_ALLOWED:
@@ -93,11 +93,11 @@ class _Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, MachineHung):
+        if isinstance(error, GuestHungError):
             error.add_note(self.guest.last_words())
         self.guest.close()
 
-    def outcomes(self, tests: Sequence[Test], arguments: Sequence[str]) -> Iterator[Result | Lost]:
+    def outcomes(self, tests: Sequence[LabTest], arguments: Sequence[str]) -> Iterator[Result | Lost]:
         """Results as they come; if pytest ends early or a test does not end, that test is the last outcome, lost."""
         waiting = {test.nodeid: test for test in tests}
         job = {"pytest": [*arguments, *waiting], "cwd": "/repo", "env": {"MUTEBRIDGE_LAB": "guest"}}
@@ -123,7 +123,7 @@ class _Session:
         reports.append(report)
         return Result(report["nodeid"], reports) if report["when"] == "teardown" else None
 
-    def _unreported(self, waiting: dict[str, Test], status: int) -> Iterator[Lost]:
+    def _unreported(self, waiting: dict[str, LabTest], status: int) -> Iterator[Lost]:
         why = f"The guest's pytest ended with status {status} before this test had a result."
         if self._reports or status < 0:
             yield self._lost(next(iter(waiting)), why)
@@ -135,6 +135,6 @@ class _Session:
         return Lost(nodeid, "\n".join([why, *self._written.splitlines()[-60:]]))
 
 
-def _deadline(waiting: dict[str, Test]) -> float:
+def _deadline(waiting: dict[str, LabTest]) -> float:
     limit_s = next(iter(waiting.values())).timeout_s if waiting else 0.0
     return time.monotonic() + limit_s + GRACE_S

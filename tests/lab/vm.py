@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.lab import cache, image, prerequisites, tree
-from tests.lab.channel import Agent, Lines, MachineHung, Message
+from tests.lab.channel import Agent, GuestHungError, Lines, Message
 from tests.lab.image import Say
 from tests.lab.prerequisites import tool
 
@@ -93,13 +93,17 @@ class VM:
     def unpack_tree(self) -> None:
         status, said = self.agent.shell("mkdir -p /repo && tar -xf /dev/vdb -C /repo")
         if status:
-            raise MachineHung(f"the tree could not be unpacked: {said}")
+            raise GuestHungError(f"the tree could not be unpacked: {said}")
 
     def save(self, snapshot: Path) -> None:
         deadline = time.monotonic() + SAVE_S
-        self._monitor.execute("stop", deadline)
+        self.pause()
         self._monitor.execute("migrate-set-parameters", deadline, **{"max-bandwidth": 1 << 33})
         self._monitor.migrate("migrate", f"exec:{tool('zstd')} -1 -q -T0 >{snapshot}", deadline)
+
+    def pause(self) -> None:
+        """Stop the machine between two instructions: to its host it hangs."""
+        self._monitor.execute("stop", time.monotonic() + RESTORE_S)
 
     def last_words(self) -> str:
         """The end of the console and of qemu's own complaints, for a machine that failed."""
@@ -119,7 +123,7 @@ class VM:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, MachineHung):
+            if isinstance(error, GuestHungError):
                 error.add_note(self.last_words())
             self.close()
             raise
@@ -148,7 +152,7 @@ class Monitor:
         while True:
             status = self._wait_for("MIGRATION", deadline)["data"]["status"]
             if status == "failed":
-                raise MachineHung(f"{command} {uri} failed")
+                raise GuestHungError(f"{command} {uri} failed")
             if status == "completed":
                 return
 
@@ -156,7 +160,7 @@ class Monitor:
         while True:
             message = self._lines.receive(deadline)
             if "error" in message:
-                raise MachineHung(f"qemu refused: {message['error']['desc']}")
+                raise GuestHungError(f"qemu refused: {message['error']['desc']}")
             if kind in message or message.get("event") == kind:
                 return message
 
@@ -165,7 +169,7 @@ class Monitor:
 
 
 def starter(say: Say) -> Callable[[int], VM]:
-    """What starts machines, with all built that they need; raises `Missing`.
+    """What starts machines, with all built that they need; raises `PrerequisiteError`.
 
     After a hang the next machine goes through a cold boot, in case it is the snapshot that is bad.
     """
@@ -191,7 +195,7 @@ def snapshot(image_folder: Path, say: Say) -> Path:
         say("lab: booting the machine once, to save it")
         try:
             _boot_and_save(image_folder, folder / "idle.zst")
-        except MachineHung as hung:
+        except GuestHungError as hung:
             say(f"lab: it hung and is booted once more: {hung}")
             _boot_and_save(image_folder, folder / "idle.zst")
 

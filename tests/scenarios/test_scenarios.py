@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-
-from scenarios import runner
+from tests.scenarios import runner
 
 
 @pytest.mark.parametrize("file", runner.files(), ids=lambda file: file.stem)

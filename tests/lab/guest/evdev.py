@@ -31,7 +31,7 @@ class EventNode:
         device = Path("/sys/class/hidraw", Path(hidraw_node).name, "device")
         found = wait_until(lambda: sorted(device.glob("input/input*/event*")), f"an event node beside {hidraw_node}")
         self.path = f"/dev/input/{found[0].name}"
-        wait_until(lambda: os.path.exists(self.path), self.path)
+        wait_until(Path(self.path).exists, self.path)
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:

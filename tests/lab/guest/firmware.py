@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 
 class Firmware(Protocol):
-    """Reports are as on the wire, with the report ID first where the descriptor has IDs. Times are `monotonic` seconds."""
+    """Reports are as on the wire, with the report ID first if the descriptor has IDs. Times are `monotonic` seconds."""
 
     def on_output(self, report: bytes, now: float) -> Iterable[bytes]:
         """The host wrote this output report; returns the input reports that the device sends for it."""
@@ -41,8 +41,8 @@ class Silent:
         return (), None
 
 
-# A headset of the most common kind, written after the HID usage tables. Report 1 in: bit 0 Hook Switch (absolute), bit 1
-# Phone Mute (relative: a toggle button). Report 1 out: bit 0 Mute, bit 1 Off-Hook, bit 2 Ring. Report 2: volume keys.
+# A headset of the most common kind, written after the HID usage tables. Report 1 in: bit 0 Hook Switch (absolute),
+# bit 1 Phone Mute (relative: a toggle button). Report 1 out: bit 0 Mute, bit 1 Off-Hook, bit 2 Ring. Report 2: volume.
 PLAIN_HEADSET = bytes.fromhex(
     "05 0B 09 05 A1 01 85 01"  # Telephony page, Headset: application collection, report 1
     "15 00 25 01 75 01"

@@ -23,9 +23,10 @@ _names = (f"lab{number}" for number in itertools.count(1))
 
 
 class UsbDevice:
-    """A USB device with a HID interface, a CDC-ACM serial port, or both; the connection of a `VirtualHeadset` if it has HID.
+    """A USB device with a HID interface, a CDC-ACM serial port, or both.
 
-    A context manager, at the end of which it is unplugged and gone. `report_length` is that of the longest input report.
+    With HID it is a connection for `VirtualHeadset`. A context manager, at the end of which it is unplugged and gone.
+    `report_length` is that of the longest input report.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class UsbDevice:
         self.connect()
         major_minor = (self._folder / "functions/hid.0/dev").read_text().strip()
         node = f"/dev/hidg{major_minor.split(':')[1]}"
-        wait_until(lambda: os.path.exists(node), node)
+        wait_until(Path(node).exists, node)
         self._wire = _GadgetWire(node)
         return self._wire
 

@@ -113,11 +113,11 @@ class VirtualHeadset:
                 reports, again = self._firmware.on_time(time.monotonic())
                 self._send(wire, reports)
             wait_s = None if again is None else max(0.0, again - time.monotonic())
-            readable, _, _ = select.select([wire, woken], [], [], wait_s)
+            readable, _, _ = select.select([wire.fileno(), woken], [], [], wait_s)
             if woken in readable and not os.read(woken, 64):
                 os.close(woken)
                 return
-            if wire in readable:
+            if wire.fileno() in readable:
                 self._take(wire.receive(), wire)
 
     def _take(self, report: bytes | None, wire: Wire) -> None:

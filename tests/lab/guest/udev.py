@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyudev
-
 from tests.lab.guest.waiting import DEADLINE_S
 
 

@@ -3,7 +3,8 @@
     host                                             guest
                                                      {"up": seconds since boot}             once
     {"clock": seconds since 1970}                    {"done": 0}
-    {"run": [program, ...], "cwd": dir, "env": {}}   {"out": text} {"report": object} {"alive": seconds} ... {"done": status}
+    {"run": [program, ...], "cwd": dir, "env": {}}   {"out": text} {"report": object} {"alive": seconds} ...
+                                                     {"done": status}                       at the end
     {"pytest": [argument, ...], ...}                 the same, by a fork of this process
 
 What a job writes to the file descriptor in MUTEBRIDGE_LAB_REPORTS, one JSON object a line, is passed on as `report`.
@@ -19,11 +20,14 @@ import os
 import selectors
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Request = dict[str, Any]
 
 SITE = "/opt/lab/site"
 HEARTBEAT_S = 1.0
@@ -32,7 +36,7 @@ PRELOADED = ("hidraw", "serial", "paho.mqtt.client", "msgspec.json", "msgspec.ya
 
 class Port:
     def __init__(self, path: str) -> None:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
+        if Path(path).is_socket():
             connection = socket.socket(socket.AF_UNIX)
             connection.connect(path)
             self._fd = connection.detach()
@@ -44,7 +48,7 @@ class Port:
         while unsent:
             unsent = unsent[os.write(self._fd, unsent) :]
 
-    def requests(self) -> Iterator[dict]:
+    def requests(self) -> Iterator[Request]:
         for line in _lines(self._fd):
             yield json.loads(line)
 
@@ -80,7 +84,7 @@ def _preload() -> None:
         importlib.import_module(name)
 
 
-def _carry_out(request: dict, port: Port) -> int:
+def _carry_out(request: Request, port: Port) -> int:
     """Run a job to its end; returns its exit status, or minus the signal that ended it."""
     out, job_out = os.pipe()
     reports, job_reports = os.pipe()
@@ -97,7 +101,7 @@ def _carry_out(request: dict, port: Port) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _become(request: dict, out: int, reports: int) -> None:
+def _become(request: Request, out: int, reports: int) -> None:
     """Turn this fork into the job; never returns."""
     status = 70
     try:

@@ -108,8 +108,10 @@ class _Session:
             if result is not None:
                 del waiting[result.nodeid]
                 yield result
+                if not waiting:
+                    return
                 deadline = _deadline(waiting)
-            if "done" in message and waiting:
+            if "done" in message:
                 yield from self._unreported(waiting, status=int(message["done"]))
             elif time.monotonic() > deadline:
                 yield self._lost(next(iter(waiting)), "The test did not end.")
@@ -136,5 +138,4 @@ class _Session:
 
 
 def _deadline(waiting: dict[str, LabTest]) -> float:
-    limit_s = next(iter(waiting.values())).timeout_s if waiting else 0.0
-    return time.monotonic() + limit_s + GRACE_S
+    return time.monotonic() + next(iter(waiting.values())).timeout_s + GRACE_S

@@ -22,6 +22,7 @@ from tests.lab.prerequisites import tool
 RESTORE_S = 20.0
 COLD_BOOT_S = 60.0
 SAVE_S = 60.0
+_LAST_LINES = 60  # a kernel panic with its stack
 
 # The emulator even where /dev/kvm exists: in a nested host it may open and then run no guest. The microvm machine would
 # boot faster, and hung in 6 of 15 boots.
@@ -109,7 +110,7 @@ class VM:
         """The end of the console and of qemu's own complaints, for a machine that failed."""
         texts = (Path(self._folder.name, name) for name in ("console", "qemu"))
         lines = [line for text in texts if text.exists() for line in text.read_text(errors="replace").splitlines()]
-        return "\n".join(lines[-30:])
+        return "\n".join(lines[-_LAST_LINES:])
 
     def close(self) -> None:
         self._qemu.kill()

@@ -26,7 +26,7 @@ def main() -> int:
     start = native.starter(say) if wanted.native else vm.starter(say)
     if wanted.what == "build":
         return 0
-    guest = start(0)
+    guest = start(False)
     say("the guest is there")
     try:
         status, written = guest.agent.shell(wanted.script, timeout_s=600)

@@ -24,7 +24,7 @@ UP_S = 30.0
 _NAMESPACES = ("--pid", "--fork", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--kill-child")
 
 
-def starter(say: Say) -> Callable[[int], "Container"]:
+def starter(say: Say) -> Callable[[bool], "Container"]:
     """What starts containers, with all built that they need; raises `PrerequisiteError`."""
     if os.geteuid() != 0:
         raise PrerequisiteError(
@@ -32,7 +32,7 @@ def starter(say: Say) -> Callable[[int], "Container"]:
         )
     prerequisites.require(to_build=not image.is_built(), say=say)
     root = image.root(say)
-    return lambda _hangs: Container(root)
+    return lambda _again: Container(root)
 
 
 class Container:

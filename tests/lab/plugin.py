@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from tests.lab import native, vm
@@ -25,7 +25,7 @@ class LabPlugin:
         self._ci = config.getoption("--ci", default=False) or os.environ.get("MUTEBRIDGE_CI") == "1"
         self._notes: list[str] = []
         self._running: tuple[Path, _Results] | None = None
-        self._starters: dict[str, Callable[[int], Guest] | Exception] = {}
+        self._starters: dict[str, Callable[[bool], Guest] | Exception] = {}
 
     # --- collecting ---
 
@@ -44,7 +44,7 @@ class LabPlugin:
     # --- for the tests of the lab itself ---
 
     @pytest.fixture
-    def vm_starter(self) -> Callable[[int], Guest]:
+    def vm_starter(self) -> Callable[[bool], Guest]:
         """What starts virtual machines; skips where nothing does."""
         if not _asked_for(self._config, ci=self._ci):
             pytest.skip(_NOT_ASKED_FOR)
@@ -86,13 +86,22 @@ class LabPlugin:
         outcome = self._results(item, starter).of(item.nodeid)
         if isinstance(outcome, Lost):
             return _only(item, "failed", outcome.why)
+        return [self._report(data) for data in outcome.reports]
+
+    def _report(self, data: dict[str, Any]) -> pytest.TestReport:
+        """A report of the guest's pytest as if it were this one's."""
+        if isinstance(data["longrepr"], list):  # where and why it is skipped: a tuple, if JSON had them
+            data = data | {"longrepr": tuple(data["longrepr"])}
+        if self._ci and data["outcome"] == "skipped" and "wasxfail" not in data:
+            data = data | {"outcome": "failed", "longrepr": f"skipped, which --ci forbids: {data['longrepr'][2]}"}
         load = self._config.hook.pytest_report_from_serializable
-        return [load(config=self._config, data=data) for data in outcome.reports]
+        report: pytest.TestReport = load(config=self._config, data=data)
+        return report
 
     def _verdict_on(self, reason: Exception) -> Literal["failed", "skipped"]:
         return "skipped" if isinstance(reason, PrerequisiteError) and not self._ci else "failed"
 
-    def _starter(self, kind: str) -> Callable[[int], Guest] | Exception:
+    def _starter(self, kind: str) -> Callable[[bool], Guest] | Exception:
         """What starts the guests of this kind of file, made once; or why nothing does, found out once."""
         if kind not in self._starters:
             try:
@@ -101,7 +110,7 @@ class LabPlugin:
                 self._starters[kind] = error
         return self._starters[kind]
 
-    def _results(self, item: pytest.Item, starter: Callable[[int], Guest]) -> "_Results":
+    def _results(self, item: pytest.Item, starter: Callable[[bool], Guest]) -> "_Results":
         if self._running is None or self._running[0] != item.path:
             self._close()
             tests = [

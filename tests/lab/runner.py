@@ -1,8 +1,8 @@
 """Runs a module's tests inside guests until each has a result of its own.
 
 A test that fails, hangs or ends its pytest costs only its own result: the tests after it go on in a fresh guest. A
-guest that hangs says nothing about the test it was at, so what is without a result is run once more in a fresh one; if
-that hangs too, all of it is lost. Nothing that was lost is ever a pass.
+guest that hangs says nothing about the test it was at, so that is run once more in a fresh one; if a guest hangs at the
+same test again, the test is lost. Nothing that was lost is ever a pass.
 """
 
 import time
@@ -16,7 +16,6 @@ from tests.lab.channel import Agent, GuestHungError
 # What a test may take beyond its own limit, which pytest-timeout holds inside: the start of pytest, and the stacks that
 # are written when the limit is passed.
 GRACE_S = 60.0
-HANGS_ALLOWED = 1
 
 
 class Guest(Protocol):
@@ -51,9 +50,9 @@ class Lost:
 
 
 class ModuleRun:
-    """The tests of one module; `start` makes a guest, and is told how many have hung before."""
+    """The tests of one module. `start` makes a guest; it is told whether the last one hung."""
 
-    def __init__(self, start: Callable[[int], Guest], arguments: Sequence[str], note: Callable[[str], None]) -> None:
+    def __init__(self, start: Callable[[bool], Guest], arguments: Sequence[str], note: Callable[[str], None]) -> None:
         self._start = start
         self._arguments = arguments
         self._note = note
@@ -61,22 +60,27 @@ class ModuleRun:
     def results(self, tests: Sequence[LabTest]) -> Generator[Result | Lost]:
         """Exactly one result for each test, in the order in which they come."""
         waiting = {test.nodeid: test for test in tests}
-        hangs = 0
+        hung_at: str | None = None
         while waiting:
+            session: _Session | None = None
             try:
-                with _Session(self._start(hangs)) as session:
+                with _Session(self._start(hung_at is not None)) as session:
                     for outcome in session.outcomes(list(waiting.values()), self._arguments):
                         del waiting[outcome.nodeid]
+                        hung_at = None
                         yield outcome
             except GuestHungError as hung:
-                hangs += 1
+                first = next(iter(waiting))
                 why = "\n".join([str(hung), *getattr(hung, "__notes__", ())])
-                if hangs > HANGS_ALLOWED:
-                    yield from (
-                        Lost(nodeid, f"The guest hung {hangs} times. The last time: {why}") for nodeid in waiting
-                    )
-                    return
-                self._note(f"a guest hung and {len(waiting)} tests, from {next(iter(waiting))} on, run again: {why}")
+                if hung_at == first:
+                    # A guest that does not come up will not for the other tests either.
+                    for nodeid in [first] if session else list(waiting):
+                        del waiting[nodeid]
+                        yield Lost(nodeid, f"The guest hung twice. The second time: {why}")
+                    hung_at = None
+                else:
+                    hung_at = first
+                    self._note(f"a guest hung at {first} and is replaced: {why}")
 
 
 @dataclass

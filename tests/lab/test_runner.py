@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from tests.lab import runner
-from tests.lab.channel import Agent, Message
+from tests.lab.channel import Agent, GuestHungError, Message
 from tests.lab.runner import LabTest, Lost, ModuleRun, Result
 
 SILENCE_S = 0.3
@@ -49,11 +49,11 @@ class Lab:
     def __init__(self, *scripts: Sequence[Message | None]) -> None:
         self._scripts = list(scripts)
         self.guests: list[ScriptedGuest] = []
-        self.hangs: list[int] = []
+        self.after_hangs: list[bool] = []
         self.notes: list[str] = []
 
-    def start(self, hangs: int) -> ScriptedGuest:
-        self.hangs.append(hangs)
+    def start(self, after_hang: bool) -> ScriptedGuest:
+        self.after_hangs.append(after_hang)
         self.guests.append(ScriptedGuest(self._scripts.pop(0)))
         return self.guests[-1]
 
@@ -87,7 +87,7 @@ def test_a_guest_that_hangs_is_named_and_the_rest_runs_in_a_fresh_one() -> None:
     outcomes = lab.run("t::a", "t::b", "t::c")
     assert all(isinstance(outcome, Result) for outcome in outcomes.values())
     assert [guest.asked for guest in lab.guests] == [["t::a", "t::b", "t::c"], ["t::b", "t::c"]]
-    assert lab.hangs == [0, 1]
+    assert lab.after_hangs == [False, True]
     (note,) = lab.notes
     assert "a guest hung" in note
     assert "t::b" in note
@@ -95,13 +95,28 @@ def test_a_guest_that_hangs_is_named_and_the_rest_runs_in_a_fresh_one() -> None:
 
 
 @pytest.mark.parametrize("end", [[], [None]], ids=["hangs", "is gone"])
-def test_what_hangs_twice_is_lost_and_no_pass(end: list[None]) -> None:
-    lab = Lab(end, [*reports("t::a"), *end])
+def test_a_test_at_which_guests_hang_twice_is_lost_and_no_pass(end: list[None]) -> None:
+    lab = Lab([*reports("t::a"), *end], end, [*reports("t::c"), {"done": 0}])
     outcomes = lab.run("t::a", "t::b", "t::c")
+    assert "hung twice" in why(outcomes["t::b"])
+    assert "the console's last line" in why(outcomes["t::b"])
     assert isinstance(outcomes["t::a"], Result)
-    assert "hung 2 times" in why(outcomes["t::b"])
-    assert "the console's last line" in why(outcomes["t::c"])
-    assert len(lab.guests) == 2
+    assert isinstance(outcomes["t::c"], Result)
+    assert [guest.asked for guest in lab.guests][1:] == [["t::b", "t::c"], ["t::c"]]
+    assert lab.after_hangs == [False, True, False]
+
+
+def test_where_no_guest_comes_up_all_is_lost_after_two_tries() -> None:
+    tries: list[bool] = []
+
+    def start(after_hang: bool) -> ScriptedGuest:
+        tries.append(after_hang)
+        raise GuestHungError("no word from the machine")
+
+    tests = [LabTest("t::a", 60), LabTest("t::b", 60)]
+    outcomes = list(ModuleRun(start, [], print).results(tests))
+    assert ["no word from the machine" in why(outcome) for outcome in outcomes] == [True, True]
+    assert tries == [False, True]
 
 
 def test_a_half_reported_test_of_a_hung_guest_counts_for_nothing() -> None:
@@ -115,7 +130,7 @@ def test_a_test_that_ends_its_pytest_costs_only_itself() -> None:
     assert "status -9" in why(outcomes["t::b"])
     assert "Killed" in why(outcomes["t::b"])
     assert isinstance(outcomes["t::c"], Result)
-    assert lab.hangs == [0, 0]
+    assert lab.after_hangs == [False, False]
 
 
 def test_a_pytest_that_runs_nothing_loses_all_without_another_try() -> None:

@@ -9,8 +9,8 @@ from tests.lab.vm import VM
 
 
 @pytest.fixture
-def machine(vm_starter: Callable[[int], VM]) -> Iterator[VM]:
-    machine = vm_starter(0)
+def machine(vm_starter: Callable[[bool], VM]) -> Iterator[VM]:
+    machine = vm_starter(False)
     yield machine
     machine.close()
 

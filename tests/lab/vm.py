@@ -169,7 +169,7 @@ class Monitor:
         self._lines.close()
 
 
-def starter(say: Say) -> Callable[[int], VM]:
+def starter(say: Say) -> Callable[[bool], VM]:
     """What starts machines, with all built that they need; raises `PrerequisiteError`.
 
     After a hang the next machine goes through a cold boot, in case it is the snapshot that is bad.
@@ -177,7 +177,7 @@ def starter(say: Say) -> Callable[[int], VM]:
     prerequisites.require(to_build=not image.is_built(), say=say)
     booting = image.image(say)
     saved = snapshot(booting, say)
-    return lambda hangs: start(booting, saved if hangs == 0 else None)
+    return lambda again: start(booting, None if again else saved)
 
 
 def start(image_folder: Path, saved: Path | None) -> VM:

@@ -1,6 +1,7 @@
 """Builds the lab, or opens it for a look: `sudo python3 tests/lab build`, `python3 tests/lab shell 'lsmod'`."""
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from tests.lab import native, vm  # noqa: E402 - found by the line above
+from tests.lab.prerequisites import PrerequisiteError  # noqa: E402
 
 
 def main() -> int:
@@ -23,7 +25,11 @@ def main() -> int:
     def say(progress: str) -> None:
         print(f"{time.monotonic() - started:6.1f} s  {progress}", file=sys.stderr, flush=True)
 
-    start = native.starter(say) if wanted.native else vm.starter(say)
+    try:
+        start = native.starter(say) if wanted.native else vm.starter(say)
+    except PrerequisiteError as missing:
+        print(f"The lab cannot run here: {missing}", file=sys.stderr)
+        return os.EX_UNAVAILABLE
     if wanted.what == "build":
         return 0
     guest = start(False)

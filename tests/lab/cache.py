@@ -18,12 +18,16 @@ SYSTEM_CACHE = Path("/var/cache/mutebridge-lab")
 UNUSED_DAYS = 14
 
 
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
 def cache_dir() -> Path:
     """The folder that this user may write: `XDG_CACHE_HOME`, else `/var/cache` for root, else `~/.cache`."""
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen:
         return Path(chosen) / "mutebridge-lab"
-    return SYSTEM_CACHE if os.geteuid() == 0 else Path.home() / ".cache" / "mutebridge-lab"
+    return SYSTEM_CACHE if is_root() else Path.home() / ".cache" / "mutebridge-lab"
 
 
 def digest(*inputs: object) -> str:
@@ -46,7 +50,8 @@ def _files(path: Path) -> list[Path]:
 
 def find(stage: str, key: str) -> Path | None:
     """What was made before, by this user or by root for everybody."""
-    places = (folder / f"{stage}-{key}" for folder in (cache_dir(), SYSTEM_CACHE))
+    folders = [cache_dir()] if is_root() else [cache_dir(), SYSTEM_CACHE]
+    places = (folder / f"{stage}-{key}" for folder in folders)
     return next((place for place in places if place.is_dir()), None)
 
 

@@ -82,6 +82,7 @@ _FORGET_DOWNLOADS = '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/c
 _MMDEBSTRAP = (
     *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--skip=check/empty", "--format=directory"),
     f"--include={','.join(PACKAGES)}",
+    "--dpkgopt=force-unsafe-io",  # what a crash leaves behind is thrown away anyway
     *_FORGET_DOCUMENTATION,
     _DOWNLOAD_KERNEL,
     _FORGET_DOWNLOADS,

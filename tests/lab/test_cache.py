@@ -38,7 +38,8 @@ def test_a_failure_leaves_nothing() -> None:
     assert [entry.name for entry in cache.cache_dir().iterdir()] == ["lock"]
 
 
-def test_a_user_finds_what_root_made_for_all() -> None:
+def test_a_user_finds_what_root_made_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "is_root", lambda: False)
     (cache.SYSTEM_CACHE / "stage-key").mkdir(parents=True)
     assert cache.made("stage", "key", never) == cache.SYSTEM_CACHE / "stage-key"
 

@@ -1,4 +1,15 @@
-"""A virtual headset: some firmware on a wire to the host, plugged in and out."""
+"""A virtual headset: some firmware on a wire to the host, plugged in and out.
+
+identity = Identity(vendor=0x0B0E, product=0x24C9, serial="ONE")
+with VirtualHeadset(Uhid(identity, descriptor), firmware) as headset:
+    headset.plug()                             # udev has made headset.node
+    headset.act(firmware.press_mute)           # whatever the model offers: it gets the time, returns reports
+    assert headset.next_output() == b"..."     # what the host wrote
+    headset.unplug()
+
+with UsbDevice(identity, hid_descriptor=descriptor) as device, VirtualHeadset(device, firmware) as headset:
+    ...                                        # the same, over USB
+"""
 
 import os
 import queue

@@ -21,7 +21,7 @@ from mutebridge.core.contract import Call, CallState, Mic
 from mutebridge.core.controller_clock import ControllerClock
 
 HEARTBEATS_MISSED = 2.5
-_RETIRED_EPOCHS = 8
+_RETIRED_EPOCHS = 64
 
 
 class _Arrived(msgspec.Struct, frozen=True):

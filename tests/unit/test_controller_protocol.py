@@ -1,9 +1,11 @@
 """The controller's rules, one test each, on the pure state machine: no broker, no clock, no thread."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mutebridge.controller.protocol import (
     CONFIRM_TIMEOUT_S,
@@ -16,6 +18,11 @@ from mutebridge.controller.protocol import (
 )
 from mutebridge.core.contract import Action, CallState, Command, CommandError, PayloadError
 
+CONTRACT = Path(__file__).parents[2] / "config" / "contract"
+SCHEMAS = {
+    leaf: Draft202012Validator(json.loads((CONTRACT / f"{leaf}.schema.json").read_text()))
+    for leaf in ("call", "mic", "result")
+}
 START_MS = 1_700_000_000_000.0
 C = "mutebridge/v1/desk/controller/phone"
 P = "mutebridge/v1/desk"
@@ -48,7 +55,9 @@ class Phone:
             assert isinstance(effect, Publish)
             leaf = effect.topic.removeprefix(f"{C}/")
             text = effect.payload.decode()
-            payload = json.loads(text) if text.startswith("{") else text
+            payload: Any = json.loads(text) if text.startswith("{") else text
+            if leaf in SCHEMAS and payload and payload.get("state") != "other":  # the schema names the known words only
+                SCHEMAS[leaf].validate(payload)
             self.wire.append((leaf, payload))
             assert effect.retain == (leaf != "result")
             if effect.retain:

@@ -240,4 +240,4 @@ class Desk(RuleBasedStateMachine):
 
 
 TestController = Desk.TestCase
-TestController.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestController.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

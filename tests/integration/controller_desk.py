@@ -28,7 +28,9 @@ class Message:
         self.payload: str = seen.get("payload") or ""
         self.qos: int = seen["qos"]
         self.retain = bool(seen["retain"])
-        self.data: dict[str, Any] | None = json.loads(self.payload) if self.payload.startswith("{") else None
+        self.data: dict[str, Any] | None = None
+        if self.payload.startswith('{"'):
+            self.data = json.loads(self.payload)
 
     def __getitem__(self, key: str) -> Any:
         assert self.data is not None, self

@@ -141,9 +141,9 @@ class _Printer:
         self._started_s = time.monotonic()
         self._prompt = ""
 
-    def happened(self, what: str, text: str, **fields: Any) -> None:
+    def happened(self, what: str, text: str, /, **fields: Any) -> None:
         if self._json:
-            self._write(json.dumps({"what": what, **fields}) + "\n")
+            self._write(json.dumps({"what": what} | fields | {"what": what}) + "\n")
         else:
             clear = "\r" + " " * len(self._prompt) + "\r" if self._prompt else ""
             seconds = time.monotonic() - self._started_s
@@ -357,7 +357,7 @@ class _Simulation:
             message = None
         if not isinstance(message, dict):
             message = {"unreadable": happening.payload[:80].decode(errors="replace")}
-        self._printer.happened(kind, _describe(kind, message), **{**message, "what": kind})
+        self._printer.happened(kind, _describe(kind, message), **message)
 
 
 def _describe(kind: str, message: dict[str, Any]) -> str:
@@ -388,9 +388,11 @@ def run_simulator(  # noqa: PLR0913 - keywords, and each one is a setting
 ) -> int:
     """Play a softphone until the script, the lines of the file descriptor `stdin` or the time ends.
 
-    Returns an exit code of sysexits.h. ScriptError for a script, ValueError for a name or heartbeat that cannot be.
+    Returns an exit code of sysexits.h. ScriptError for a script, ValueError for what else cannot be.
     """
     commands = None if script is None else parse_script(script)
+    if for_seconds is not None and not 0 <= for_seconds < 1e9:
+        raise ValueError(f"--for-seconds {for_seconds:g}: a number of seconds, not negative")
     simulation = _Simulation(
         station=station,
         name=name,
@@ -409,11 +411,9 @@ def run_simulator(  # noqa: PLR0913 - keywords, and each one is a setting
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `main` reads."""
-    parser.description = (
-        "A softphone without audio that obeys the buttons: run it beside the bridge to see what a press does before the"
-        " real softphone is there."
+    parser.epilog = f"lines on the standard input, and commands of a script, separated by ';':\n{HELP}\n" + (
+        parser.epilog or "example:\n  mutebridge simulate --script 'ring; wait 2; connect; wait 60'"
     )
-    parser.epilog = f"lines on the standard input, and commands of a script, separated by ';':\n{HELP}"
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--station", default=socket.gethostname(), help="the bridge's station (default: the host name)")
     parser.add_argument("--name", default="simulated", help="name of this controller (default: %(default)s)")

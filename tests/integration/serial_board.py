@@ -4,6 +4,7 @@ import contextlib
 import os
 import queue
 import select
+import termios
 import time
 import tty
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TypeVar
 from mutebridge.core.events import Device, Event, PressMode
 
 DEADLINE_S = 20.0
+UNOPENED_VMIN = 7
 
 
 class Board:
@@ -25,8 +27,11 @@ class Board:
 
     def plug(self) -> None:
         self.master, slave = os.openpty()
-        # A board that has not been opened yet must not be echoed at.
+        # A board that has not been opened yet must not be echoed at; the odd VMIN shows whether it has been.
         tty.setraw(slave)
+        attributes = termios.tcgetattr(slave)
+        attributes[6][termios.VMIN] = UNOPENED_VMIN
+        termios.tcsetattr(slave, termios.TCSANOW, attributes)
         waiting = self.link.with_name(self.link.name + ".new")
         waiting.symlink_to(os.ttyname(slave))
         # The far end stays open until somebody else has it: closing it before would look like an unplug.
@@ -40,6 +45,13 @@ class Board:
         self.master = self._slave = -1
         with contextlib.suppress(FileNotFoundError):
             self.link.unlink()
+
+    def wait_until_open(self) -> None:
+        """Wait until the port is open and will not drop its input for that any more."""
+        deadline = time.monotonic() + DEADLINE_S
+        while termios.tcgetattr(self._slave)[6][termios.VMIN] != 1:
+            assert time.monotonic() < deadline, "nobody opens it"
+            os.sched_yield()
 
     def says(self, data: bytes) -> None:
         os.write(self.master, data)

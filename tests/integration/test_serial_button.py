@@ -100,6 +100,7 @@ def test_what_a_booting_board_says_is_no_press(board: Board, ears: Ears, open_bu
     board.says(b"down\nup\non\n")
     started = time.monotonic()
     open_button(settle_s=0.3)
+    board.wait_until_open()
     board.says(b"flip\nboot fli")
     ears.wait_for(DeviceAttached)
     assert time.monotonic() - started >= 0.3
@@ -276,6 +277,19 @@ def test_half_a_word_from_before_the_unplug_is_forgotten(board: Board, ears: Ear
     assert ears.next() == MuteSwitched("desk", muted=False, baseline=True)
 
 
+def test_lights_that_a_stuck_board_never_took_are_forgotten(board: Board, ears: Ears, open_button: Opener) -> None:
+    button = open_button()
+    ears.wait_for(DeviceAttached)
+    stuff(button)
+    board.unplug()
+    ears.wait_for(DeviceDetached)
+    board.plug()
+    button.retry()
+    ears.wait_for(DeviceAttached)
+    button.show(Lights())
+    assert board.shows(b"DARK\n") == b"DARK\n"
+
+
 def test_a_loss_noticed_while_writing_is_told_from_the_buttons_own_thread(
     board: Board, ears: Ears, open_button: Opener
 ) -> None:
@@ -300,15 +314,19 @@ def test_a_name_changes_without_closing_the_port(board: Board, ears: Ears, open_
     assert ears.next() == MuteToggled("desk")
 
 
-def test_the_next_one_waits_until_the_port_is_free(board: Board, ears: Ears, open_button: Opener) -> None:
+def test_the_next_one_waits_until_the_port_is_free(
+    board: Board, ears: Ears, open_button: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
     first = open_button()
     ears.wait_for(DeviceAttached)
     protocol = msgspec.convert({"toggle": "T", "settle_s": 0}, SerialProtocol)
     second = SerialButton(a_device(), str(board.link), protocol, ears, time.monotonic)
     second.start(after=[first])
+    # So that a thread that does not wait has every chance to be too early.
+    assert not second.wait_stopped(0.1)
     first.ask_to_stop(2)
     assert [ears.next() for _ in range(2)] == [DeviceDetached("desk", "stopped"), DeviceAttached(a_device())]
-    assert second.problem is None
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert second.stop(5)
 
 

@@ -26,6 +26,13 @@ class Changes:
     def next(self) -> None:
         self._told.get(timeout=DEADLINE_S)
 
+    def none_within(self, seconds: float) -> bool:
+        try:
+            self._told.get(timeout=seconds)
+        except queue.Empty:
+            return True
+        return False
+
     def none(self) -> bool:
         return self._told.empty()
 
@@ -242,6 +249,7 @@ def test_udev_tells_of_new_devices_and_only_of_those_asked_for(tmp_path: Path, s
     changes = start()
     (tmp_path / "root/dev/ttyACM0").touch()  # udev has not run its rules yet: too early to open it
     announce("block")
+    assert changes.none_within(0.3)
     announce("tty")
     changes.next()
     assert changes.none()

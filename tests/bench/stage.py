@@ -64,7 +64,7 @@ class Stage:
             port=port,
             prefix=PREFIX,
             station=station,
-            ttys=[self._linked(number, slave) for number, (_, slave) in enumerate(self._buttons, 1)],
+            ttys=[os.ttyname(slave) for _, slave in self._buttons],
             folder=self.folder,
             programs=programs,
         )
@@ -86,13 +86,6 @@ class Stage:
         for pair in self._buttons:
             for fd in pair:
                 os.close(fd)
-
-    def _linked(self, number: int, slave: int) -> str:
-        """A link to the pty, as a person names a port; terminals come and go in /dev/pts, which would be noticed."""
-        link = self.folder / "ports" / f"button-{number}"
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(os.ttyname(slave))
-        return str(link)
 
     @property
     def pid(self) -> int:

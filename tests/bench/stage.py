@@ -108,6 +108,9 @@ class Stage:
         command = self.contender.command(self.site)
         environment = os.environ | {
             "PYTHONPATH": str(SOURCE),
+            # Compiled once, as an installed program is, wherever it lies and whatever the caller's shell says.
+            "PYTHONPYCACHEPREFIX": str(self.programs / "pycache"),
+            "PYTHONDONTWRITEBYTECODE": "",
             "NOTIFY_SOCKET": str(self.folder / "notify"),
             "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6)),
         }

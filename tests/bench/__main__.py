@@ -20,7 +20,8 @@ Figures
     CPU us       the scheduler's run time of all the program's threads, for each press: what waiting does not hide
     presses/commands   what the buttons pressed, what the controller acted on; a row in which they differ has failed
     idle         broker up, controller online, no call, three buttons, a service manager with a watchdog. Wake-ups are
-                 the voluntary context switches of all threads, CPU the scheduler's run time of all threads.
+                 the voluntary context switches of all threads, CPU the scheduler's run time of all threads. A
+                 terminal that somebody opens or closes meanwhile counts: the daemon watches where its ptys are.
     in a call    the same, connected, while the controller repeats its mic state every 5 s
     RSS, PSS     VmRSS, and the proportional share from smaps_rollup, at the end of the idle time
     exec to ready   from exec to the retained birth at the broker, with READY=1 where the program notifies; a median

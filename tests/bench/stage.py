@@ -64,7 +64,7 @@ class Stage:
             port=port,
             prefix=PREFIX,
             station=station,
-            ttys=[self._linked(number, slave) for number, (_, slave) in enumerate(self._buttons, 1)],
+            ttys=[os.ttyname(slave) for _, slave in self._buttons],
             folder=self.folder,
             programs=programs,
         )
@@ -87,13 +87,6 @@ class Stage:
             for fd in pair:
                 os.close(fd)
 
-    def _linked(self, number: int, slave: int) -> str:
-        """A link to the pty, as a person names a port; terminals come and go in /dev/pts, which would be noticed."""
-        link = self.folder / "ports" / f"button-{number}"
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(os.ttyname(slave))
-        return str(link)
-
     @property
     def pid(self) -> int:
         assert self._process is not None
@@ -115,6 +108,9 @@ class Stage:
         command = self.contender.command(self.site)
         environment = os.environ | {
             "PYTHONPATH": str(SOURCE),
+            # Compiled once, as an installed program is, wherever it lies and whatever the caller's shell says.
+            "PYTHONPYCACHEPREFIX": str(self.programs / "pycache"),
+            "PYTHONDONTWRITEBYTECODE": "",
             "NOTIFY_SOCKET": str(self.folder / "notify"),
             "WATCHDOG_USEC": str(int(self._watchdog_s * 1e6)),
         }

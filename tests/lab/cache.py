@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SYSTEM_CACHE = Path("/var/cache/mutebridge-lab")
-UNUSED_DAYS = 14
+UNUSED_DAYS = 3
 
 
 def is_root() -> bool:
@@ -51,17 +51,16 @@ def _files(path: Path) -> list[Path]:
 def find(stage: str, key: str) -> Path | None:
     """What was made before, by this user or by root for everybody."""
     folders = [cache_dir()] if is_root() else [cache_dir(), SYSTEM_CACHE]
-    places = (folder / f"{stage}-{key}" for folder in folders)
-    return next((place for place in places if place.is_dir()), None)
+    place = next((place for folder in folders if (place := folder / f"{stage}-{key}").is_dir()), None)
+    if place is not None and os.access(place, os.W_OK):
+        os.utime(place)  # it is in use
+    return place
 
 
 def made(stage: str, key: str, make: Callable[[Path], None]) -> Path:
     """The folder `stage-key`, filled by `make` unless it is there already."""
     with _locked(cache_dir()):
-        place = find(stage, key) or _make(stage, key, make)
-        if os.access(place, os.W_OK):
-            os.utime(place)
-        return place
+        return find(stage, key) or _make(stage, key, make)
 
 
 def _make(stage: str, key: str, make: Callable[[Path], None]) -> Path:
@@ -78,7 +77,7 @@ def _make(stage: str, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def _prune() -> None:
-    """Remove what no run has used for two weeks; called with the lock held, so `unfinished-*` are leftovers."""
+    """Remove what no run has used for days; called with the lock held, so `unfinished-*` are leftovers."""
     oldest = time.time() - UNUSED_DAYS * 86400
     for entry in cache_dir().iterdir():
         if entry.is_dir() and (entry.name.startswith("unfinished-") or entry.stat().st_mtime < oldest):

@@ -56,7 +56,7 @@ class Container:
     def _enter(self, root: Path) -> "subprocess.Popen[bytes]":
         # The shell is in the cgroup before the namespace is made, which takes that for its root.
         join = ("/bin/sh", "-euc", 'echo $$ >"$0/cgroup.procs"; exec "$@"', str(self._cgroup))
-        init = (sys.executable, str(tree.LAB / "native_init.py"), str(root), str(self._folder))
+        init = (sys.executable, str(tree.LAB / "container_init.py"), str(root), str(self._folder))
         command = [*join, tool("setpriv"), "--pdeathsig", "KILL", "--", tool("unshare"), *_NAMESPACES, "--", *init]
         with (self._folder / "log").open("wb") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)

@@ -1,5 +1,6 @@
 """A cached thing is made once for the same inputs, again for others, and never half."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,15 @@ def test_the_digest_follows_each_input(tmp_path: Path) -> None:
     second = cache.digest("stage", script.parent)
     script.write_text("two")
     assert len({first, second, cache.digest("stage", script.parent)}) == 3
+
+
+def test_what_is_not_used_for_days_makes_room_for_what_is_new() -> None:
+    long_ago = 1_000_000_000
+    used = cache.made("stage", "used", fill)
+    unused = cache.made("stage", "unused", fill)
+    for place in (used, unused):
+        os.utime(place, (long_ago, long_ago))
+    cache.find("stage", "used")
+    cache.made("stage", "new", fill)
+    assert used.exists()
+    assert not unused.exists()

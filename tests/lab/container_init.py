@@ -1,6 +1,6 @@
 """Furnishes new namespaces as a small machine, then becomes its systemd.
 
-    native_init.py ROOT FOLDER
+    container_init.py ROOT FOLDER
 
 Runs as the first process of namespaces made by `unshare`. ROOT is the root file system, used as the lower layer of an
 overlay; FOLDER has the tree as `tree.tar` and the `socket` on which the host waits for the agent. What belongs to the

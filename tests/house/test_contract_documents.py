@@ -38,7 +38,7 @@ def test_a_payload_is_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "payload"),
     [
-        ("call", {"state": "other"}),
+        ("call", {"state": "transferring"}),
         ("call", {"state": "connected", "seq": -1}),
         ("mic", {"muted": "yes"}),
         ("mic", {}),

@@ -35,7 +35,7 @@ class PayloadError(ValueError):
 
 
 class CallState(enum.Enum):
-    """What the call that uses the microphone is doing; any word not named here counts as not connected."""
+    """What the call that uses the microphone is doing; `other`, and any word not named here, is not connected."""
 
     RINGING = "ringing"
     DIALING = "dialing"

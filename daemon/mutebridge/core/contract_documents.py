@@ -29,7 +29,7 @@ _MESSAGES: dict[str, type] = {
     "device": DeviceState,
 }
 _BARE_WORDS = {
-    "call": [state.value for state in CallState if state is not CallState.OTHER],
+    "call": [state.value for state in CallState],
     "mic": ["muted", "unmuted"],
 }
 _CONTROLLER = "{prefix}/{station}/controller/{name}"
@@ -88,17 +88,10 @@ def asyncapi(version: str) -> dict[str, Any]:
 
 def _schema(name: str, kind: type) -> dict[str, Any]:
     (made,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
-    defs = {key: _without_other(schema) for key, schema in components.items()}
+    defs = dict(components)
     top = defs.pop(made["$ref"].rpartition("/")[2])
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": name}
     return head | {k: v for k, v in top.items() if k != "title"} | ({"$defs": defs} if defs else {})
-
-
-def _without_other(schema: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the word that stands for every word not named."""
-    if "enum" in schema:
-        return schema | {"enum": [word for word in schema["enum"] if word != CallState.OTHER.value]}
-    return schema
 
 
 def _channel(name: str) -> dict[str, Any]:

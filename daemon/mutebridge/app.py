@@ -4,6 +4,9 @@ Each edge blocks in the kernel in threads of its own. Whichever thread has an ev
 actions out itself, under one lock: a press reaches the broker's socket, and a mic state the lamp, without changing
 threads. What an action calls never blocks. The main thread sleeps until the bridge, the watchdog or a signal wants it.
 
+What is only told, what became of a press and what a device shows, waits a moment for the main thread: it must not stand
+in the way of the next press, and of what a device shows only the latest is worth telling.
+
 Decisions
     One lock and no loop, instead of one thread with a selector. hidapi offers no file descriptor, opening and closing a
     tty can block for seconds, and so can connecting to a broker: each of these would have needed its thread all the
@@ -31,7 +34,7 @@ from mutebridge.attachments import Attachments
 from mutebridge.config import Config, ConfigError
 from mutebridge.core import contract, messages
 from mutebridge.core.bridge import Bridge
-from mutebridge.core.contract import Topics
+from mutebridge.core.contract import DeviceState, PressEvent, Topics
 from mutebridge.core.events import (
     BridgeAction,
     BrokerLost,
@@ -55,6 +58,8 @@ from mutebridge.edges.service_manager import ServiceNotifier
 _log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 2.0
+_TELL_AFTER_S = 0.02
+_MAX_TO_TELL = 1000
 _LEVELS = {level: logging.getLevelNamesMapping()[level.name] for level in Level}
 _ONLINE, _OFFLINE = b"online", b"offline"
 
@@ -85,6 +90,9 @@ class App:
         self._inbox: deque[Event] = deque()
         self._deciding = False
         self._woken_at: float | None = None
+        self._tell_at: float | None = None
+        self._events_to_tell: deque[PressEvent] = deque(maxlen=_MAX_TO_TELL)
+        self._devices_to_tell: dict[str, DeviceState | None] = {}
         self._exit_code: int | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._signals: deque[int] = deque()
@@ -128,13 +136,21 @@ class App:
             wake_at = self._bridge.wake_at
             if wake_at is not None and wake_at <= now_s():
                 self.feed(TimeCame())
-                wake_at = self._bridge.wake_at
-            self._woken_at = wake_at
+            if self._tell_at is not None and self._tell_at <= now_s():
+                self._tell()
+            wake_at = self._woken_at = self._wake_at
         self._service.feed_watchdog()
         select.select([self._wake_read], [], [], self._sleep_s(wake_at))
         self._drain_wake_pipe()
         while self._signals:
             self._received(self._signals.popleft())
+
+    @property
+    def _wake_at(self) -> float | None:
+        wake_at = self._bridge.wake_at
+        if wake_at is None or self._tell_at is None:
+            return self._tell_at if wake_at is None else wake_at
+        return min(wake_at, self._tell_at)
 
     def _sleep_s(self, wake_at: float | None) -> float | None:
         sleeps = [s for s in (self._service.watchdog_in_s(), wake_at and wake_at - now_s()) if s is not None]
@@ -164,6 +180,8 @@ class App:
         """Lights first: they must be dark whatever the broker does."""
         self._service.stopping()
         self._attachments.stop(_STOP_TIMEOUT_S)
+        with self._lock:
+            self._tell()
         devices = [Retained(self._topics.bridge_device(device.id), b"") for device in self._bridge.devices]
         offline = Retained(self._topics.bridge_availability, _OFFLINE)
         self._broker.stop(farewell=[*devices, offline], timeout_s=_STOP_TIMEOUT_S)
@@ -182,7 +200,7 @@ class App:
     def _decide(self, event: Event) -> None:
         for action in self._bridge.handle(event, now_s()):
             self._carry_out(action)
-        wake_at = self._bridge.wake_at
+        wake_at = self._wake_at
         if wake_at is not None and (self._woken_at is None or wake_at < self._woken_at):
             self._woken_at = wake_at
             self._wake()
@@ -196,14 +214,29 @@ class App:
             case WriteLights():
                 self._attachments.show(action.device_id, action.lights)
             case PublishPressEvent():
-                self._broker.publish(self._topics.bridge_event, contract.encode(action.event), qos=0)
+                self._events_to_tell.append(action.event)
+                self._tell_soon()
             case PublishDevice():
-                payload = contract.encode(action.state) if action.state is not None else b""
-                self._broker.publish(self._topics.bridge_device(action.device_id), payload, qos=1, retain=True)
+                self._devices_to_tell[action.device_id] = action.state
+                self._tell_soon()
             case PublishAvailability():
                 self._broker.publish(self._topics.bridge_availability, _ONLINE, qos=1, retain=True)
             case Log():
                 _log.log(_LEVELS[action.level], "%s", action.message)
+
+    def _tell_soon(self) -> None:
+        if self._tell_at is None:
+            self._tell_at = now_s() + _TELL_AFTER_S
+
+    def _tell(self) -> None:
+        """Publish what is only told; what the broker does not take now is not told late."""
+        self._tell_at = None
+        while self._events_to_tell:
+            self._broker.publish(self._topics.bridge_event, contract.encode(self._events_to_tell.popleft()), qos=0)
+        while self._devices_to_tell:
+            device_id, state = self._devices_to_tell.popitem()
+            payload = contract.encode(state) if state is not None else b""
+            self._broker.publish(self._topics.bridge_device(device_id), payload, qos=1, retain=True)
 
     # --- the broker
 

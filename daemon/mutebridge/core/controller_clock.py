@@ -14,6 +14,7 @@ class ControllerClock:
     def __init__(self) -> None:
         self.used = False  # the controller sends `at`
         self._smallest_by_second: dict[int, float] = {}
+        self._looked_at = -1
         self._last_known_ms: float | None = None
 
     def arrived(self, at_ms: float | None, now: float, *, retained: bool) -> None:
@@ -25,16 +26,18 @@ class ControllerClock:
         second = int(now)
         offset_ms = now * 1000 - at_ms
         self._smallest_by_second[second] = min(self._smallest_by_second.get(second, offset_ms), offset_ms)
-        self._forget_before(second - _WINDOW_S)
-        self._last_known_ms = min(self._smallest_by_second.values())
+        self._look(second)
 
     def offset_ms(self, now: float) -> float | None:
         """Milliseconds to add to the controller's time to get the bridge's; None before the first live message."""
-        self._forget_before(int(now) - _WINDOW_S)
-        if self._smallest_by_second:
-            self._last_known_ms = min(self._smallest_by_second.values())
+        second = int(now)
+        if second != self._looked_at:
+            self._look(second)
         return self._last_known_ms
 
-    def _forget_before(self, oldest: int) -> None:
-        for second in [s for s in self._smallest_by_second if s < oldest]:
-            del self._smallest_by_second[second]
+    def _look(self, second: int) -> None:
+        """Let what is older than the window go; of what is left the smallest counts."""
+        self._looked_at = second
+        for old in [s for s in self._smallest_by_second if s < second - _WINDOW_S]:
+            del self._smallest_by_second[old]
+        self._last_known_ms = min(self._smallest_by_second.values(), default=self._last_known_ms)

@@ -62,7 +62,7 @@ class ControllerState:
 
     @property
     def connected(self) -> bool:
-        return self.call_state is CallState.CONNECTED
+        return self.call is not None and self.call.state is CallState.CONNECTED and self._online is not False
 
     @property
     def call_id(self) -> str | None:

@@ -63,12 +63,13 @@ def lights(lines: Sequence[Line]) -> Lights:
     """
     connected = [line for line in lines if line.call is CallState.CONNECTED or line.call_unreadable]
     pending = [line.pending for line in connected if line.pending is not None]
+    calls = {line.call for line in lines}
     return Lights(
         mic=_mic_light({line.muted for line in connected}),
         pending=pending[-1] if pending else None,
-        off_hook=any(line.call in _OFF_HOOK for line in lines),
-        ring=any(line.call is CallState.RINGING for line in lines),
-        hold=any(line.call is CallState.HELD for line in lines),
+        off_hook=not calls.isdisjoint(_OFF_HOOK),
+        ring=CallState.RINGING in calls,
+        hold=CallState.HELD in calls,
     )
 
 

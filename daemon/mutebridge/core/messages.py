@@ -25,14 +25,13 @@ _T = TypeVar("_T")
 def subscriptions(topics: Topics) -> list[tuple[str, int]]:
     """Topic filters and QoS, in the order in which a broker answers with what it has retained.
 
+    At QoS 0: no session outlives a connection, and within one TCP loses nothing; the states are retained, so that a new
+    connection begins with the last ones. An acknowledgement of each message would only cost time.
     Availability first, so that what a dead controller left is known for that; every call before any mic state, so that
     no light comes on for one muted call before another, live one is known.
     """
-    leaves = [("availability", 1), ("call", 1), ("mic", 1), ("result", 1)]
-    return [(topics.controller("+", leaf), qos) for leaf, qos in leaves] + [
-        (topics.bridge_availability, 1),
-        (topics.bridge_device("+"), 1),
-    ]
+    said_by_controllers = [topics.controller("+", leaf) for leaf in ("availability", "call", "mic", "result")]
+    return [(topic, 0) for topic in (*said_by_controllers, topics.bridge_availability, topics.bridge_device("+"))]
 
 
 def event_of(topics: Topics, topic: str, payload: bytes, *, retained: bool) -> Event | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from mutebridge.core.assignment import Assignment, DeviceConfig, Verdict, assign, check
-from mutebridge.core.events import Event, PressMode
+from mutebridge.core.events import DeviceAttached, DeviceDetached, Event, PressMode
 from mutebridge.core.lights import DARK, Lights
 from mutebridge.core.profiles import Profile
 from mutebridge.edges.hotplug import Hotplug, list_nodes
@@ -68,6 +68,7 @@ class Attachments:
         self._press_mode: PressMode | None = None
         self._running = False
         self._lock = threading.RLock()
+        self._watch_lock = threading.Lock()
         # Replaced as a whole, never changed: `show` looks into it without a lock.
         self._open: dict[str, SerialButton] = {}
         self._closing: list[SerialButton] = []
@@ -90,7 +91,6 @@ class Attachments:
             self._configs = tuple(devices)
             self._known_devices = known_devices
             self._press_mode = press_mode
-        self._hotplug.watch(device.fixed_port for device in devices if device.fixed_port is not None)
         self._look()
 
     def start(self) -> None:
@@ -125,6 +125,18 @@ class Attachments:
         planned = {assignment.device.id: assignment for assignment in made}
         return [_sighting(v, planned.get(v.device_id or ""), opened.get(v.device_id or "")) for v in verdicts]
 
+    def _hear(self, event: Event) -> None:
+        self._feed(event)
+        if isinstance(event, DeviceAttached | DeviceDetached):
+            self._watch()
+
+    def _watch(self) -> None:
+        """Watch the configured paths, but not those that are open: a directory such as /dev/pts is a busy place."""
+        fixed = {config.id: config.fixed_port for config in self._configs if config.fixed_port is not None}
+        with self._watch_lock:  # whoever looks last has the last word
+            opened = {device_id for device_id, button in self._open.items() if button.ready}
+            self._hotplug.watch(port for device_id, port in fixed.items() if device_id not in opened)
+
     def _plan(self) -> tuple[list[Assignment], list[Verdict]]:
         fixed = {c.fixed_port: os.path.realpath(c.fixed_port) for c in self._configs if c.fixed_port is not None}
         in_use = {device_id: button.port for device_id, button in self._open.items()}
@@ -149,7 +161,7 @@ class Attachments:
             for wanted in self._plan()[0]:
                 button = before.get(wanted.device.id)
                 if button is None or (button.port, button.protocol) != (wanted.port, wanted.protocol):
-                    button = SerialButton(wanted.device, wanted.port, wanted.protocol, self._feed, self._now)
+                    button = SerialButton(wanted.device, wanted.port, wanted.protocol, self._hear, self._now)
                     starting.append(button)
                 elif button.device != wanted.device:
                     button.update(wanted.device)
@@ -165,6 +177,7 @@ class Attachments:
             for button in starting:
                 rivals = [b for b in self._closing if b.port == button.port or b.device.id == button.device.id]
                 button.start(after=rivals)
+        self._watch()
 
 
 def _sighting(verdict: Verdict, planned: Assignment | None, button: SerialButton | None) -> Sighting:

@@ -128,8 +128,9 @@ class Hotplug:
 
     def watch(self, paths: Iterable[str]) -> None:
         """Watch for these paths, which udev may not know, instead of those of the last call."""
-        self._paths = frozenset(paths)
-        os.eventfd_write(self._wake, 1)
+        if (wanted := frozenset(paths)) != self._paths:
+            self._paths = wanted
+            os.eventfd_write(self._wake, 1)
 
     def stop(self, timeout_s: float) -> None:
         self._stopping = True

@@ -25,12 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="any",
         help="by default one that listens already on this machine, else mosquitto, else amqtt inside the demo",
     )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=local_broker.DEFAULT_PORT,
+        help="where one may listen already, on loopback (default: %(default)s)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Show or play; return the exit status."""
     play = _script() if args.scripted or not _is_terminal() else _live_view()
-    broker = local_broker.bring_up(prefer_existing=args.broker == "any", prefer_mosquitto=args.broker != "amqtt")
+    broker = local_broker.bring_up(
+        port=args.port, prefer_existing=args.broker == "any", prefer_mosquitto=args.broker != "amqtt"
+    )
     try:
         with broker as listening, Scene(listening) as scene:
             return play(scene)

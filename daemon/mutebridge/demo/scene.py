@@ -27,7 +27,7 @@ from mutebridge.controller.simulator import SdkAdapter
 from mutebridge.controller.softphone import MUTE_SCOPE, NotNowError, SimulatedSoftphone
 from mutebridge.core.contract import DeviceState, Outcome, PayloadError, PressEvent, Topics, decode, decode_availability
 from mutebridge.demo.truth import Truth
-from mutebridge.demo.virtual_button import LIT, PROTOCOL, VirtualSerialButton
+from mutebridge.demo.virtual_button import LIT, PROTOCOL, WAITING, VirtualSerialButton
 from mutebridge.edges.broker import Broker, BrokerSettings, Problem, Retained
 from mutebridge.edges.local_broker import LocalBroker
 from mutebridge.edges.local_broker.child_process import dying_with_parent
@@ -44,7 +44,7 @@ _SHOWN_BY_WORD = {
     "LIVE": "the light is dark: live",
     "UNKNOWN": "the light is dark: it is not known what the microphone does",
     "OFF": "the light is dark: no call is connected",
-    "WAIT": "the light is dark: waiting for the answer",
+    WAITING: "the light is dark: waiting for the answer",
     "NO": "the light blinks: not done",
 }
 
@@ -234,10 +234,10 @@ class Scene:
 
     @property
     def at_rest(self) -> bool:
-        """Every lamp shows just what the microphone does, and the daemon knows how the call stands."""
+        """Every lamp shows just what the microphone does, nothing is under way, the daemon knows of the call."""
         known = {"ring": self._call == "ringing", "hold": self._call == "held"}
         daemon_knows = all(device.lights.items() >= known.items() for device in self.devices.values())
-        return daemon_knows and self.truth.at_rest
+        return daemon_knows and self.button_told != WAITING and self.truth.at_rest
 
     def lies(self) -> list[str]:
         """What lamps said that was not true, for people."""

@@ -30,12 +30,13 @@ class _Script:
         self._scene = scene
         self._wrong: list[str] = []
         self._rests = 0
+        self._nobody_reads = False
 
     def play(self) -> int:
-        print(_HEAD)
+        self._say(_HEAD)
         for moment in self._scene.moments:
-            _print(moment)
-        self._scene.on_moment = _print
+            self._say(_line(moment))
+        self._scene.on_moment = lambda moment: self._say(_line(moment))
         with contextlib.suppress(_GoneWrongError):
             self._before()
             self._during()
@@ -89,9 +90,18 @@ class _Script:
             self._went_wrong(f"the daemon ended with {status} instead of 0")
         self._rest(muted=None)
 
-    @staticmethod
-    def _chapter(title: str) -> None:
-        print(f"          -- {title}", flush=True)
+    def _chapter(self, title: str) -> None:
+        self._say(f"          -- {title}")
+        if self._nobody_reads:
+            raise BrokenPipeError
+
+    def _say(self, text: str) -> None:
+        """Write a line in one piece, from whichever thread; a reader who went away is noticed at the next chapter."""
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            self._nobody_reads = True
 
     def _press(self, outcome: Outcome, *reasons: str, muted: bool | None = None) -> None:
         """Press; see that this becomes of it, that the microphone is so afterwards, that the lights show it."""
@@ -126,22 +136,22 @@ class _Script:
         wrong = self._wrong + scene.lies()
         ends = Counter(event.outcome.value for event in scene.presses if event.outcome is not Outcome.SENT)
         counted = ", ".join(f"{number} {outcome}" for outcome, number in sorted(ends.items()))
-        print(f"\n{sum(ends.values())} presses: {counted}; {self._rests} times at rest.")
-        print(
+        self._say(f"\n{sum(ends.values())} presses: {counted}; {self._rests} times at rest.")
+        self._say(
             f"A lit lamp lagged behind a microphone that went live by {scene.truth.longest_lag_s * 1e3:.1f} ms at most."
         )
         if wrong:
-            print("\n".join(["The lights did not tell the truth, or not all went as it must:", *wrong]))
+            self._say("\n".join(["The lights did not tell the truth, or not all went as it must:", *wrong]))
             sys.stderr.write("".join(scene.daemon_said))
             return 1
-        print("Every light told the truth.")
+        self._say("Every light told the truth.")
         return 0
 
 
-def _print(moment: Moment) -> None:
+def _line(moment: Moment) -> str:
     light = "on" if moment.lit else "dark"
     state = f"{moment.call:<12}  {_microphone(moment.muted):<10}  {light:<5}"
-    print(f"{moment.at_s:8.3f}  {state}  {moment.who}: {moment.text}", flush=True)
+    return f"{moment.at_s:8.3f}  {state}  {moment.who}: {moment.text}"
 
 
 def _microphone(muted: bool | None) -> str:

@@ -11,13 +11,13 @@ from mutebridge.core.contract import DeviceState
 from mutebridge.demo.scene import Moment
 
 KEYS = {
-    "space": "press the button",
+    "space": "press",
     "r": "ring",
     "c": "connect",
-    "h": "hold, resume",
+    "h": "hold",
     "e": "end",
-    "m": "mute on the page",
-    "s": "scope on, off",
+    "m": "mute by hand",
+    "s": "scope",
     "q": "quit",
 }
 _CALL_STYLE = {"connected": "bold green", "ringing": "bold yellow", "dialing": "bold yellow", "held": "bold blue"}
@@ -53,21 +53,20 @@ def render(picture: Picture, rows: int) -> RenderableType:
 
 def _facts(picture: Picture) -> Table:
     facts = Table(box=box.ROUNDED, expand=True, title="mutebridge demo", title_style="bold")
-    for head in ("call", "microphone", "light of the virtual button", "bridge"):
+    for head in ("call", "microphone", "virtual light", "bridge"):
         facts.add_column(head, ratio=1, justify="center")
     facts.add_row(
         Text(picture.call, _CALL_STYLE.get(picture.call, "dim")),
-        _microphone(picture.muted, picture.allowed),
+        _microphone(picture.muted),
         _lamp(picture.lit, picture.light),
         Text("online" if picture.bridge_online else "offline", "green" if picture.bridge_online else "red"),
     )
-    facts.caption = picture.broker
+    facts.caption = picture.broker if picture.allowed else Text("the softphone lacks the scope to mute", "bold yellow")
     return facts
 
 
-def _microphone(muted: bool | None, allowed: bool) -> Text:
-    text = Text("-", "dim") if muted is None else Text("muted", "bold red") if muted else Text("live", "bold green")
-    return text if allowed else text.append(" (the button has no permission)", "yellow")
+def _microphone(muted: bool | None) -> Text:
+    return Text("-", "dim") if muted is None else Text("muted", "bold red") if muted else Text("live", "bold green")
 
 
 def _lamp(lit: bool, word: str) -> Text:
@@ -101,7 +100,7 @@ def _truth(lies: tuple[str, ...]) -> Text:
 
 
 def _keys() -> Text:
-    keys = Text()
+    keys = Text(no_wrap=True, overflow="crop")
     for key, meaning in KEYS.items():
-        keys.append(f" {key} ", "reverse").append(f" {meaning}  ")
+        keys.append(key, "reverse").append(f" {meaning}  ")
     return keys

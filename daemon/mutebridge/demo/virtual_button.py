@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 DOWN, UP = b"DOWN\n", b"UP\n"
-LIT = "MUTED"
+LIT, WAITING = "MUTED", "WAIT"
 MAX_WORD_BYTES = 64
 
 # How the daemon's configuration describes it.
@@ -26,7 +26,7 @@ PROTOCOL: dict[str, Any] = {
         "live": "LIVE",
         "unknown": "UNKNOWN",
         "off": "OFF",
-        "pending": "WAIT",
+        "pending": WAITING,
         "rejected": "NO",
     },
 }

@@ -1,0 +1,108 @@
+"""Every command in the README runs, and what it shows is what is in the tree."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.integration.mosquitto import Mosquitto
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+SHELL = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [line for block in SHELL for line in block.splitlines()]
+LINKS = re.findall(r"\]\(([^)#]+)\)", README)
+
+pytestmark = pytest.mark.broker
+
+# The two that make their own environment are run from a clean clone elsewhere: `python3 tests` is this very run, and
+# `python3 daemon` is held to a real environment in test_bootstrap; here its program is run.
+_PROGRAM = [sys.executable, "-m", "mutebridge"]
+
+
+def run(*words: str, **options: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "daemon"), **options}
+    return subprocess.run(
+        words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def demo(_mosquitto: Mosquitto, _directory: Path) -> None:
+    done = run(*_PROGRAM, "demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every light told the truth." in done.stdout
+
+
+def check(_mosquitto: Mosquitto, _directory: Path) -> None:
+    assert "press_mode" in run(*_PROGRAM, "check").stdout
+
+
+def devices(_mosquitto: Mosquitto, _directory: Path) -> None:
+    assert run(*_PROGRAM, "devices").returncode == 0
+
+
+def daemon(mosquitto: Mosquitto, directory: Path) -> None:
+    """It runs until it is asked to end."""
+    config = directory / "readme.yaml"
+    config.write_text(f"broker: {{port: {mosquitto.port}}}\n")
+    process = subprocess.Popen(
+        [*_PROGRAM, "run", "--config", str(config)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "daemon")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert any("up, MQTT" in line for line in process.stderr), "it found the broker"
+    process.terminate()
+    process.stderr.close()
+    assert process.wait(timeout=20) == 0
+
+
+def publish(mosquitto: Mosquitto, _directory: Path) -> None:
+    """They leave a retained call and mic state for the daemon to find."""
+    lines = [line for line in COMMANDS if line.startswith("mosquitto_pub")]
+    for line in lines:
+        done = run("bash", "-c", line.replace("mosquitto_pub", f"mosquitto_pub -p {mosquitto.port}"))
+        assert done.returncode == 0, done.stderr
+    kept = run(
+        "mosquitto_sub", "-p", str(mosquitto.port), "-t", "mutebridge/v1/+/controller/shell/+", "-C", "2", "-W", "20"
+    )
+    assert sorted(kept.stdout.split()) == ["connected", "unmuted"]
+
+
+def this_run(_mosquitto: Mosquitto, _directory: Path) -> None:
+    assert (ROOT / "tests" / "__main__.py").is_file()
+
+
+RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
+    "python3 daemon demo": demo,
+    "python3 daemon check": check,
+    "python3 daemon devices": devices,
+    "python3 daemon run": daemon,
+    "python3 tests": this_run,
+    "mosquitto_pub": publish,
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_readme(line: str, mosquitto: Mosquitto, tmp_path: Path) -> None:
+    command = next((known for known in RUN if line.startswith(known)), None)
+    assert command is not None, f"no test runs {line!r}"
+    RUN[command](mosquitto, tmp_path)
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    assert SHELL[0].splitlines() == ["python3 daemon demo", "python3 tests"]
+
+
+def test_the_shell_controller_is_the_one_that_is_tested() -> None:
+    (script,) = re.findall(r"^```bash\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    assert script == (ROOT / "tests" / "integration" / "shell_controller.sh").read_text()
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_of_the_readme(link: str) -> None:
+    assert (ROOT / link).exists()

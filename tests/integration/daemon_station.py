@@ -75,7 +75,7 @@ class Station:
         daemon_port: int | None = None,
         name: str = "desk",
         heartbeat_s: float = 5.0,
-        broker: Mapping[str, Any] | None = None,
+        broker: dict[str, Any] | None = None,
     ) -> None:
         """`broker` is more of the configuration's section; attempts to reconnect are quick unless it says otherwise."""
         directory.mkdir(exist_ok=True)
@@ -86,7 +86,7 @@ class Station:
         self.onlooker = Onlooker(port, f"onlooker-{name}")
         self._stack = ExitStack()
         self.button = self.make_button("button")
-        quick = {"host": "127.0.0.1", "port": daemon_port or port, "retry_first_s": 0.2, "retry_max_s": 0.5}
+        quick: dict[str, Any] = {"host": "127.0.0.1", "port": daemon_port or port, "retry_first_s": 0.2, "retry_max_s": 0.5}
         self.broker = quick | (broker or {})
         self.configure(self.button.config())
 
@@ -127,6 +127,10 @@ class Station:
     def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
         self._stack.close()
 
+    def close(self) -> None:
+        """Only for a station that was not entered."""
+        self._stack.close()
+
     # --- what a person does and sees
 
     def connect(self) -> None:
@@ -162,15 +166,14 @@ class Station:
         """Return what became of the press that was made since then."""
 
         def ends(said: Said) -> bool:
-            return said.get("outcome") != "sent"
+            return bool(said.get("outcome") != "sent")
 
         return str(self.onlooker.wait("bridge/event", ends, since=since).get("outcome"))
 
     def wait_up(self, *, since: int = 0) -> None:
         self.daemon.wait_log(": up, MQTT", since=since)
 
-    @property
-    def muted(self) -> bool | None:
+    def is_muted(self) -> bool | None:
         """What the microphone does in truth; None without a connected call."""
         return self.softphone.phone.mic
 

@@ -237,7 +237,9 @@ class Bridge:
         known = self._devices.get(device.id)
         if known is not None and known.device.press_mode is not device.press_mode:
             self._let_go(known)
-        self._devices[device.id] = _Attached(device, hold=known.hold if known else None)
+        self._devices[device.id] = (
+            _Attached(device, hold=known.hold, switched=known.switched) if known else _Attached(device)
+        )
 
     def _device_detached(self, event: DeviceDetached) -> None:
         attached = self._devices.pop(event.device_id, None)

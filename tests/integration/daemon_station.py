@@ -86,7 +86,12 @@ class Station:
         self.onlooker = Onlooker(port, f"onlooker-{name}")
         self._stack = ExitStack()
         self.button = self.make_button("button")
-        quick: dict[str, Any] = {"host": "127.0.0.1", "port": daemon_port or port, "retry_first_s": 0.2, "retry_max_s": 0.5}
+        quick: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": daemon_port or port,
+            "retry_first_s": 0.2,
+            "retry_max_s": 0.5,
+        }
         self.broker = quick | (broker or {})
         self.configure(self.button.config())
 

@@ -123,9 +123,7 @@ def test_a_second_button_is_added_without_touching_the_rest(station: Station, mo
 
 def test_a_new_press_mode_holds_without_opening_anew(station: Station) -> None:
     station.connect_muted_by_hand()
-    station.configure(station.button.config(press_mode="push_to_talk"))
-    station.daemon.reload()
-    station.onlooker.wait("device/button", lambda said: said.get("press_mode") == "push_to_talk")
+    _make_it_push_to_talk(station)
     station.press("press")
     station.wait_lamp("LIVE")
     station.press("release")
@@ -133,14 +131,11 @@ def test_a_new_press_mode_holds_without_opening_anew(station: Station) -> None:
     assert station.daemon.logged(": open at") == 1
 
 
-def test_another_station_at_another_broker(
-    station: Station, make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
-) -> None:
+def test_another_station_at_another_broker(station: Station, make_mosquitto: Callable[..., Mosquitto]) -> None:
     """It says goodbye at the old place, lets go of what is held there, and takes its buttons along."""
     there = make_mosquitto()
-    station.configure(station.button.config(press_mode="push_to_talk"))
-    station.daemon.reload()
     station.connect_muted_by_hand()
+    _make_it_push_to_talk(station)
     station.press("press")
     station.wait_lamp("LIVE")
     old = station.onlooker.seen.mark()
@@ -161,6 +156,12 @@ def test_another_station_at_another_broker(
         assert other.phone.mic is True
         assert station.daemon.logged(": open at") == 1
         assert station.daemon.terminate() == 0
+
+
+def _make_it_push_to_talk(station: Station) -> None:
+    station.configure(station.button.config(press_mode="push_to_talk"))
+    station.daemon.reload()
+    station.onlooker.wait("device/button", lambda said: said.get("press_mode") == "push_to_talk")
 
 
 def _connections_of_daemon(mosquitto: Mosquitto) -> int:

@@ -62,13 +62,16 @@ class Softphone:
         self.phone.do("ring")
         self.phone.do("connect")
 
+    def stop(self) -> None:
+        self._controller.stop()
+
     def __enter__(self) -> Self:
         self._controller.start()
         self.ups.wait(lambda _: True)
         return self
 
     def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        self._controller.stop()
+        self.stop()
 
     def _set_mute(self, muted: bool) -> None:
         self._adapter.set_mute(muted)

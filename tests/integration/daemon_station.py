@@ -8,6 +8,7 @@
 Whatever happens is written down with its moment, so that a test waits for the thing itself.
 """
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -82,7 +83,8 @@ class Station:
         self.name = name
         self.directory = directory
         self.config = directory / "mutebridge.yaml"
-        self.softphone = Softphone(port, station=name, heartbeat_s=heartbeat_s)
+        self._make_softphone = functools.partial(Softphone, port, station=name, heartbeat_s=heartbeat_s)
+        self.softphone = self._make_softphone()
         self.onlooker = Onlooker(port, f"onlooker-{name}")
         self._stack = ExitStack()
         self.button = self.make_button("button")
@@ -116,6 +118,11 @@ class Station:
         """Start one more; `daemon` is the newest."""
         self.daemon = self._stack.enter_context(Daemon(self.config, *options))
         return self.daemon
+
+    def restart_softphone(self) -> None:
+        """A new one in the place of the old, without a call."""
+        self.softphone.stop()
+        self.softphone = self._stack.enter_context(self._make_softphone())
 
     def __enter__(self) -> Self:
         with ExitStack() as undo:

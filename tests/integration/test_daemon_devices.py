@@ -91,7 +91,7 @@ def test_a_flood_of_garbage_delays_nobody(station: Station) -> None:
     flooding = threading.Thread(target=flood)
     flooding.start()
     try:
-        delays = []
+        delays: list[float] = []
         while len(delays) < 50 and not stop.wait(0.04):  # as fast as a hand, or a little faster
             delays.append(press_and_see(station))
     finally:

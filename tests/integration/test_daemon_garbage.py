@@ -38,7 +38,7 @@ WORDS = [
     b"0",
     b"[]",
 ]
-VALUES = [
+VALUES: list[object] = [
     None,
     True,
     False,

@@ -40,6 +40,7 @@ from mutebridge.core.events import (
     BrokerLost,
     BrokerUp,
     DeviceAttached,
+    DeviceDetached,
     Event,
     Level,
     Log,
@@ -241,23 +242,26 @@ class App:
     # --- the broker
 
     def _new_broker(self) -> Broker:
-        availability = self._topics.bridge_availability
+        topics = self._topics
+
+        def hear(event: Event | None) -> None:
+            with self._lock:
+                if event is not None and topics is self._topics:  # else it has moved to another place meanwhile
+                    self.feed(event)
+
         return Broker(
             self._options.broker or self._config.broker,
-            client_id=f"mutebridge-{self._topics.station}",
-            will=Retained(availability, _OFFLINE),
-            births=[Retained(availability, _ONLINE)],
-            subscriptions=messages.subscriptions(self._topics),
-            on_up=lambda: self.feed(BrokerUp()),
-            on_lost=lambda reason: self.feed(BrokerLost(reason)),
-            on_message=self._message_arrived,
+            client_id=f"mutebridge-{topics.station}",
+            will=Retained(topics.bridge_availability, _OFFLINE),
+            births=[Retained(topics.bridge_availability, _ONLINE)],
+            subscriptions=messages.subscriptions(topics),
+            on_up=lambda: hear(BrokerUp()),
+            on_lost=lambda reason: hear(BrokerLost(reason)),
+            on_message=lambda topic, payload, retained: hear(
+                messages.event_of(topics, topic, payload, retained=retained)
+            ),
             on_fatal=self._broker_failed,
         )
-
-    def _message_arrived(self, topic: str, payload: bytes, retained: bool) -> None:
-        event = messages.event_of(self._topics, topic, payload, retained=retained)
-        if event is not None:
-            self.feed(event)
 
     def _broker_failed(self, problem: Problem) -> None:
         """Stop: a bug for systemd to start anew from, or another bridge for this station."""
@@ -289,13 +293,19 @@ class App:
         _log.info("configuration reloaded")
 
     def _move_to_other_broker(self) -> None:
-        self._broker.stop(farewell=[Retained(self._topics.bridge_availability, _OFFLINE)], timeout_s=_STOP_TIMEOUT_S)
+        """Leave the old place as if every device were unplugged there: what is held down is let go, nothing is left."""
         with self._lock:
             devices = self._bridge.devices
+            for device in devices:
+                self.feed(DeviceDetached(device.id))
+            self._tell()
+            farewell = Retained(self._topics.bridge_availability, _OFFLINE)
             self._topics = Topics(self._config.station, self._config.prefix)
             self._bridge = self._new_bridge()
             for device in devices:
                 self.feed(DeviceAttached(device))
+        self._broker.stop(farewell=[farewell], timeout_s=_STOP_TIMEOUT_S)
+        with self._lock:
             self._broker = self._new_broker()
         self._broker.start()
 
@@ -320,7 +330,7 @@ def run(config_path: Path | None, *, log_level: str | None = None, embedded_brok
 def _embedded_broker(config: Config) -> Iterator[BrokerSettings]:
     """Yield how to reach a broker brought up for this workstation; a web page finds its password in a private file."""
     port = config.broker.effective_port
-    with local_broker.embedded_broker(port=port) as broker:
+    with local_broker.embedded_broker(port=port) as broker, _kept_private(broker.password or "") as password_file:
         _log.info(
             "embedded broker: mqtt://%s:%d, ws://%s:%s as %s; its password is in %s",
             broker.host,
@@ -328,18 +338,21 @@ def _embedded_broker(config: Config) -> Iterator[BrokerSettings]:
             broker.host,
             broker.websocket_port,
             broker.user,
-            _keep_private(broker.password or ""),
+            password_file,
         )
         yield BrokerSettings(host=broker.host, port=broker.port)
 
 
-def _keep_private(password: str) -> Path:
-    """Write the password where only this user can read it; the directory goes at the end of the login."""
+@contextlib.contextmanager
+def _kept_private(password: str) -> Iterator[Path]:
+    """Yield a file that holds the password, readable by this user only, for as long as it is good for something."""
     runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime) if runtime else Path(tempfile.mkdtemp(prefix="mutebridge-"))
-    file = folder / "mutebridge-websocket-password"
-    file.unlink(missing_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as opened:  # noqa: PTH123 -- created private, so opened by descriptor
-        opened.write(password + "\n")
-    return file
+    with contextlib.ExitStack() as stack:
+        folder = runtime or stack.enter_context(tempfile.TemporaryDirectory(prefix="mutebridge-"))
+        file = Path(folder) / "mutebridge-websocket-password"
+        file.unlink(missing_ok=True)
+        stack.callback(file.unlink, missing_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w") as opened:  # noqa: PTH123 -- created private, so opened by descriptor
+            opened.write(password + "\n")
+        yield file

@@ -113,6 +113,8 @@ def _said_by(name: str, words: list[str]) -> Event:  # noqa: PLR0911, C901, PLR0
             return AvailabilityChanged(name, word == "online")
         case ["availability", "deleted"]:
             return AvailabilityChanged(name, None)
+        case ["availability", "garbled"]:
+            return AvailabilityChanged(name, Unreadable("availability: garbled"))
         case ["call", "deleted"]:
             return CallStateChanged(name, None)
         case ["mic", "deleted"]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutebridge.core.button_protocol import MAX_WORD_BYTES, ButtonDecoder, SerialProtocol
-from mutebridge.core.events import Event, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
+from mutebridge.core.events import Event, MuteAsked, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
 from mutebridge.core.lights import Lights, MicLight
 
 DOWN, UP, FLIP = MutePressed("b"), MuteReleased("b"), MuteToggled("b")
@@ -119,9 +119,9 @@ def test_the_first_state_is_a_baseline_and_a_repeated_one_is_nothing() -> None:
 def test_where_words_are_presses_each_of_them_counts() -> None:
     button = decoder(muted="0", live="1", words_are_presses=True)
     assert button.feed(b"1\n1\n0\n", 0) == [
-        MuteSwitched("b", muted=False),
-        MuteSwitched("b", muted=False),
-        MuteSwitched("b", muted=True),
+        MuteAsked("b", muted=False),
+        MuteAsked("b", muted=False),
+        MuteAsked("b", muted=True),
     ]
 
 

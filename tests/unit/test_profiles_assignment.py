@@ -197,3 +197,13 @@ def test_the_press_mode_for_all_holds_where_the_button_can_do_it_and_nothing_els
         "switch": PressMode.STATE,
         "talk-1": PressMode.PUSH_TO_MUTE,
     }
+
+
+def test_a_second_board_that_fits_the_same_device_is_told_whose_place_is_taken() -> None:
+    configs = [device(id="port", port="/dev/other", profile="knob"), device(id="desk", match={"product": "Own*"})]
+    nodes = [node("/dev/ttyACM0", "Own board"), node("/dev/ttyACM1", "Own board"), node("/dev/ttyACM2", "Stranger")]
+    _, verdicts = plan([*configs], nodes)
+    assert [v.reason for v in verdicts if v.node in nodes[1:]] == [
+        "fits device desk, which is another one already",
+        "no profile recognises it; to use it, give a device its 'port' and a 'profile' or a 'serial' section",
+    ]

@@ -54,7 +54,6 @@ from mutebridge.core.events import (
     PublishCommand,
     PublishDevice,
     PublishPressEvent,
-    TimeCame,
     Unreadable,
     WriteLights,
 )
@@ -205,6 +204,7 @@ class Bridge:
     # --- events
 
     def _take(self, event: Event) -> None:  # noqa: C901, PLR0912 -- the table of events: one line each
+        """Take in what `event` says; `TimeCame` says nothing more than its moment."""
         match event:
             case MutePressed() | MuteReleased() | MuteToggled() | MuteSwitched() | MuteAsked():
                 self._gesture(event)
@@ -230,8 +230,6 @@ class Bridge:
             case OwnDeviceSeen():
                 if event.device_id not in self._devices:
                     self._rest.append(PublishDevice(event.device_id, None))
-            case TimeCame():
-                pass
 
     # --- devices
 
@@ -239,7 +237,9 @@ class Bridge:
         known = self._devices.get(device.id)
         if known is not None and known.device.press_mode is not device.press_mode:
             self._let_go(known)
-        self._devices[device.id] = _Attached(device, hold=known.hold if known else None)
+        self._devices[device.id] = (
+            _Attached(device, hold=known.hold, switched=known.switched) if known else _Attached(device)
+        )
 
     def _device_detached(self, event: DeviceDetached) -> None:
         attached = self._devices.pop(event.device_id, None)
@@ -256,8 +256,6 @@ class Bridge:
         self._presses += 1
         press = Press(f"{self._life}.{self._presses}", gesture.device_id, gesture_name(gesture), self._now)
         match wish(attached.device.press_mode, gesture):
-            case None:
-                pass
             case Wish.INVERT:
                 self._wish(attached, press, self._inverted())
             case Wish.MUTE:

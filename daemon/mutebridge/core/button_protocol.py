@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mutebridge.core.events import Event, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
+from mutebridge.core.events import Event, MuteAsked, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
 from mutebridge.core.lights import Lights, MicLight
 
 MAX_WORD_BYTES = 256
@@ -352,9 +352,12 @@ class ButtonDecoder:
         return [] if silent else [MuteReleased(self._id)]
 
     def _tell_switch(self, now: float) -> list[Event]:
-        baseline = self._switch.told is None and not self._words_are_presses
+        baseline = self._switch.told is None
         self._switch.tell(now)
-        return [MuteSwitched(self._id, muted=bool(self._switch.told), baseline=baseline)]
+        muted = bool(self._switch.told)
+        if self._words_are_presses:
+            return [MuteAsked(self._id, muted)]
+        return [MuteSwitched(self._id, muted, baseline=baseline)]
 
 
 class _Contact:

@@ -133,11 +133,6 @@ class Commands:
         self.pending = None
         return pending
 
-    def drop(self) -> Pending | None:
-        """End the pending command whatever it waits for."""
-        pending, self.pending = self.pending, None
-        return pending
-
     def _ends(self, pending: Pending, mic: Mic, before: bool | None) -> bool:
         if mic.request_id == pending.request_id:
             return True

@@ -220,8 +220,7 @@ def encode(message: Message) -> bytes:
 
 def decode(kind: type[_M], topic: str, payload: bytes) -> _M:
     """Read a JSON payload; PayloadError names `topic` and what is wrong."""
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise PayloadError(f"{topic}: {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")
+    _check_size(topic, payload)
     try:
         message: _M = _DECODERS[kind].decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -241,6 +240,7 @@ def decode_mic(topic: str, payload: bytes) -> Mic | None:
 
 def decode_availability(topic: str, payload: bytes) -> bool | None:
     """`online` is True, `offline` False, None when deleted."""
+    _check_size(topic, payload)
     word = payload.strip()
     if not word:
         return None
@@ -257,7 +257,8 @@ def decode_result(topic: str, payload: bytes) -> Result:
 def _decode_state(kind: type[_M], words: dict[bytes, _M], topic: str, payload: bytes) -> _M | None:
     if not payload:
         return None
-    word = payload[: 2 * MAX_PAYLOAD_BYTES].strip()
+    _check_size(topic, payload)
+    word = payload.strip()
     if word in words:
         return words[word]
     if not word.startswith(b"{"):
@@ -266,3 +267,8 @@ def _decode_state(kind: type[_M], words: dict[bytes, _M], topic: str, payload: b
         allowed = ", ".join(w.decode() for w in words)
         raise PayloadError(f"{topic}: {payload[:80]!r}; a JSON object or one of {allowed} is allowed")
     return decode(kind, topic, payload)
+
+
+def _check_size(topic: str, payload: bytes) -> None:
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise PayloadError(f"{topic}: {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES} are allowed")

@@ -18,6 +18,7 @@ result, or by a call state that is what was asked for, and is apart from all `se
 been while the call is last known to ring. A call that is answered may be heard, so no mute light is on meanwhile.
 """
 
+import enum
 from collections.abc import Iterable
 
 import msgspec
@@ -28,6 +29,14 @@ from mutebridge.core.controller_state import ControllerState
 from mutebridge.core.events import HookChanged, RejectPressed
 
 HookGesture = HookChanged | RejectPressed
+
+
+class HookSwitch(enum.Enum):
+    """What becomes of what a hook switch says: the words of the configuration."""
+
+    IGNORE = "ignore"
+    FORWARD = "forward"
+
 
 _ANSWER_RINGING = (Action.ANSWER, (CallState.RINGING,))
 _END_CURRENT = (Action.HANG_UP, (CallState.CONNECTED, CallState.DIALING))

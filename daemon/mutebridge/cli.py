@@ -19,6 +19,7 @@ from mutebridge import __version__
 if TYPE_CHECKING:
     from mutebridge.attachments import Sighting
     from mutebridge.config import Config, ConfigError
+    from mutebridge.core.descriptor_text import FoundDescriptor
 
 # What a shell says of a program that the signal ended.
 _EX_INTERRUPTED = 128 + 2
@@ -52,9 +53,9 @@ The configuration is the file of --config, else of $MUTEBRIDGE_CONFIG, else
 /etc/mutebridge/mutebridge.yaml. Without any it is: the broker on this machine,
 every button that is recognised.
 
-exit status: 0 well, 64 wrong usage, 66 no such file, 69 something that is
-needed is not there, 70 a bug, 75 try again later, 77 no permission,
-78 wrong configuration
+exit status: 0 well, 64 wrong usage, 65 broken data, 66 no such file,
+69 something that is needed is not there, 70 a bug, 75 try again later,
+77 no permission, 78 wrong configuration
 """
 
 
@@ -230,9 +231,22 @@ def _check(args: argparse.Namespace) -> int:
 def _add_devices_arguments(parser: argparse.ArgumentParser) -> None:
     _add_config_argument(parser)
     _add_json_argument(parser)
+    parser.add_argument(
+        "--descriptor",
+        metavar="FILE|HEX|-",
+        help="explain a HID report descriptor instead: of a file, in hexadecimal, or from standard input",
+    )
+    parser.add_argument(
+        "--vendor-product",
+        metavar="VVVV:PPPP",
+        type=_vendor_product,
+        help="with --descriptor: the ids of the device, such as 046d:0a37, for the profiles that are known for it",
+    )
 
 
 def _devices(args: argparse.Namespace) -> int:
+    if args.descriptor is not None:
+        return _explain_descriptors(args)
     import time
 
     from mutebridge.attachments import Attachments
@@ -275,6 +289,71 @@ def _shown(sighting: "Sighting") -> str:
     }
     lines += [f"  {key + ':':<11}{value}" for key, value in details.items() if value]
     return "\n".join(lines) + "\n"
+
+
+def _vendor_product(text: str) -> tuple[str, str]:
+    import re
+
+    ids = re.fullmatch(r"(?:0x)?([0-9a-f]{4}):(?:0x)?([0-9a-f]{4})", text.lower())
+    if ids is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: two times four hexadecimal digits, such as 046d:0a37")
+    return ids[1], ids[2]
+
+
+def _explain_descriptors(args: argparse.Namespace) -> int:
+    from mutebridge.core.descriptor_text import DescriptorTextError, find_descriptors
+    from mutebridge.core.report_descriptor import DescriptorError
+
+    where = "standard input" if args.descriptor == "-" else args.descriptor[:80]
+    try:
+        for number, found in enumerate(find_descriptors(_descriptor_content(args.descriptor))):
+            _say(("\n" if number and not args.json else "") + _explained(found, args))
+    except (DescriptorTextError, DescriptorError) as error:
+        _complain(f"mutebridge devices: {where}: {error}\n")
+        return os.EX_DATAERR
+    return os.EX_OK
+
+
+def _explained(found: "FoundDescriptor", args: argparse.Namespace) -> str:
+    from mutebridge.config import load_profiles
+    from mutebridge.core.descriptor_explanation import explain
+    from mutebridge.core.profiles import DeviceNode, headset_layers, resolve_headset
+    from mutebridge.core.report_descriptor import parse
+    from mutebridge.core.telephony import Telephony
+
+    vendor_id, product_id = args.vendor_product or (found.vendor_id, found.product_id)
+    node = DeviceNode(path="", subsystem="hidraw", product=found.name, vendor_id=vendor_id, product_id=product_id)
+    layers = headset_layers(load_profiles(), node)
+    descriptor = parse(found.descriptor)
+    telephony = Telephony.from_descriptor(descriptor, resolve_headset(layers))
+    if args.json:
+        import msgspec
+
+        return msgspec.json.encode(telephony.described()).decode() + "\n"
+    ids = ":".join(part for part in (vendor_id, product_id) if part)
+    name = " ".join(part for part in (found.name, f"({ids})" if ids else "") if part)
+    title = f"{name}: " if name else ""
+    explanation = explain(descriptor, telephony, [profile.id for profile in layers])
+    return f"{title}a report descriptor of {len(found.descriptor)} bytes\n{explanation}"
+
+
+def _descriptor_content(given: str) -> bytes:
+    """Read what --descriptor names, a little more than is allowed at most; what is no file may be the bytes."""
+    import re
+
+    from mutebridge.core.descriptor_text import MAX_CONTENT_BYTES
+
+    try:
+        if given == "-":
+            return sys.stdin.buffer.read(MAX_CONTENT_BYTES + 1)
+        with open(given, "rb") as file:  # noqa: PTH123 (a path may be anything here)
+            return file.read(MAX_CONTENT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        if re.fullmatch(r"[0-9a-fA-FxX\s,]+", given):
+            return given.encode()
+        number = getattr(error, "errno", None) or errno.EINVAL
+        _complain(f"mutebridge devices: {given[:80]!r} cannot be read, and is not hexadecimal: {os.strerror(number)}\n")
+        raise _Ended(os.EX_NOPERM if number in (errno.EACCES, errno.EPERM) else os.EX_NOINPUT) from None
 
 
 # --- what several commands have
@@ -371,8 +450,12 @@ _COMMANDS = {
         _devices,
         "examples:\n"
         "  mutebridge devices\n"
-        "  mutebridge devices --json\n\n"
-        "It opens no device, so it may run beside the service.",
+        "  mutebridge devices --json\n"
+        "  mutebridge devices --descriptor /sys/class/hidraw/hidraw0/device/report_descriptor\n"
+        "  hid-recorder | mutebridge devices --descriptor - --json\n"
+        "  mutebridge devices --descriptor '05 0b 09 05 a1 01 ...' --vendor-product 046d:0a37\n\n"
+        "It opens no device, so it may run beside the service. What --descriptor reads may be a binary file, what\n"
+        "hid-recorder or usbhid-dump prints, or hexadecimal. Ends with 65 when that is broken, and says at which byte.",
     ),
     "simulate": _Command(
         "be a softphone without audio, to try a button with",

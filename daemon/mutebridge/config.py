@@ -21,6 +21,7 @@ from mutebridge.core import assignment
 from mutebridge.core.assignment import DeviceConfig
 from mutebridge.core.contract import DEFAULT_PREFIX, Topics, valid_name
 from mutebridge.core.events import Level, PressMode
+from mutebridge.core.hook_switch import HookSwitch
 from mutebridge.core.profiles import Profile, profiles_from_dict
 from mutebridge.edges.broker import BrokerSettings
 from mutebridge.typed_yaml import ConfigError, Problem, Reading
@@ -48,6 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prefix: str = DEFAULT_PREFIX
     log_level: Level = Level.INFO
     press_mode: PressMode | None = None
+    hook_switch: HookSwitch = HookSwitch.IGNORE
     known_devices: bool = True
     broker: BrokerSettings = BrokerSettings()
     devices: tuple[DeviceConfig, ...] = ()

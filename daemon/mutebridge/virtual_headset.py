@@ -105,6 +105,11 @@ class VirtualHeadset:
             self.press(now)
         self.arm_up = up
 
+    def press_hook(self, now: float) -> None:
+        """Press the call button: takes the call, or ends it."""
+        self._hook = not self._hook
+        self._send(now, 0)
+
     # --- what the host does
 
     def opened(self, now: float) -> None:
@@ -118,9 +123,10 @@ class VirtualHeadset:
             return
         before, self.lamps = self.lamps, report[1]
         changed = before ^ self.lamps
-        if changed & OFF_HOOK_LED and self.firmware.hook_echoes_s:
+        if changed & OFF_HOOK_LED:
             self._hook = self.off_hook
-            self._send(now + self.firmware.hook_echoes_s, 0)
+            if self.firmware.hook_echoes_s:
+                self._send(now + self.firmware.hook_echoes_s, 0)
         if self.firmware.maintained:
             return
         if self.arm_up and not self.host_muted:

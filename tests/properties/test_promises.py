@@ -9,12 +9,14 @@ from mutebridge.core.contract import CallState, Outcome
 from mutebridge.core.events import (
     CallStateChanged,
     CommandAnswered,
+    HookChanged,
     MicStateChanged,
     MutePressed,
     MuteReleased,
     MuteSwitched,
     MuteToggled,
     PressMode,
+    RejectPressed,
     Unreadable,
 )
 
@@ -33,6 +35,7 @@ class Promises(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
+        self.world.forwarding = {"button", "switch"}
         for name, mode in MODES.items():
             self.world.attach(name, mode)
         self.world.connect()
@@ -61,6 +64,14 @@ class Promises(RuleBasedStateMachine):
     def switch(self, muted: bool, baseline: bool) -> None:
         self.world.feed(MuteSwitched("switch", muted, baseline))
 
+    @rule(name=DEVICES, off_hook=st.booleans())
+    def hook(self, name: str, off_hook: bool) -> None:
+        self.world.feed(HookChanged(name, off_hook))
+
+    @rule(name=DEVICES)
+    def reject(self, name: str) -> None:
+        self.world.feed(RejectPressed(name))
+
     @rule(name=SOFTPHONES, muted=st.booleans())
     def hand_on_the_page(self, name: str, muted: bool) -> None:
         self.world.softphones[name].change_by_hand(muted=muted)
@@ -86,6 +97,10 @@ class Promises(RuleBasedStateMachine):
     @rule(name=SOFTPHONES)
     def new_connected_call(self, name: str) -> None:
         self.world.softphones[name].change_call(CallState.CONNECTED, new=True)
+
+    @rule(name=SOFTPHONES)
+    def new_ringing_call(self, name: str) -> None:
+        self.world.softphones[name].change_call(CallState.RINGING, new=True)
 
     @rule(name=SOFTPHONES, state=st.sampled_from(list(CallState)))
     def change_call(self, name: str, state: CallState) -> None:

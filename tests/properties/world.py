@@ -8,7 +8,7 @@ import itertools
 from collections import deque
 
 from mutebridge.core.bridge import EXPIRES_AFTER_S, Bridge
-from mutebridge.core.contract import Call, CallState, Command, CommandError, Mic, Outcome, Result
+from mutebridge.core.contract import Action, Call, CallState, Command, CommandError, Mic, Outcome, Result
 from mutebridge.core.events import (
     AvailabilityChanged,
     BridgeAction,
@@ -20,6 +20,7 @@ from mutebridge.core.events import (
     DeviceAttached,
     DeviceDetached,
     Event,
+    HookChanged,
     MicStateChanged,
     MutePressed,
     MuteReleased,
@@ -29,6 +30,7 @@ from mutebridge.core.events import (
     PressMode,
     PublishCommand,
     PublishPressEvent,
+    RejectPressed,
     TimeCame,
     WriteLights,
 )
@@ -37,6 +39,13 @@ from mutebridge.core.lights import Lights, MicLight
 HEARTBEAT_S = 5.0
 CUT_OFF_S = 2.5 * HEARTBEAT_S
 GESTURES = (MutePressed, MuteReleased, MuteToggled, MuteSwitched)
+# What a hook gesture may lead to, and in which call states.
+HOOK_GESTURES = {
+    "off-hook": (Action.ANSWER, {CallState.RINGING}),
+    "on-hook": (Action.HANG_UP, {CallState.CONNECTED, CallState.DIALING}),
+    "reject": (Action.HANG_UP, {CallState.RINGING}),
+}
+LIVE_CALL = {CallState.RINGING, CallState.DIALING, CallState.CONNECTED, CallState.HELD}
 
 
 class Softphone:
@@ -123,9 +132,19 @@ class Softphone:
         self.publish("result", CommandAnswered(self.name, result))
 
     def act(self, command: Command) -> None:
-        assert command.muted is not None
         late_s = self.world.now - self.world.pressed_at[command.request_id]
         assert late_s <= EXPIRES_AFTER_S + 0.001, f"promise 4: {command.request_id} acts {late_s} s late"
+        if command.action is Action.SET_MUTE:
+            self.set_mute(command)
+            return
+        was_live = self.is_live
+        self.state = CallState.CONNECTED if command.action is Action.ANSWER else CallState.DISCONNECTED
+        self.changed(was_live, "command")
+        self.say_call()
+        self.say_mic(command.request_id)
+
+    def set_mute(self, command: Command) -> None:
+        assert command.muted is not None
         if not command.muted:
             known = self.world.known_mic[command.request_id]
             assert known is not None, "an unmute of a microphone that was never heard of"
@@ -140,6 +159,9 @@ class Softphone:
             return CommandError.EXPIRED
         if (command.epoch, command.call_id) != (self.epoch, self.call_id):
             return CommandError.STALE
+        if command.action is not Action.SET_MUTE:
+            states = {CallState.RINGING} if command.action is Action.ANSWER else LIVE_CALL
+            return None if self.state in states else CommandError.NOT_CONNECTED
         if self.state is not CallState.CONNECTED:
             return CommandError.NOT_CONNECTED
         if not command.muted and (command.mic_seq is None or command.mic_seq < self.hand_seq):
@@ -229,6 +251,7 @@ class World:
         self.bridge = Bridge(lambda: next(ids), unix_ms_at_zero=0.0)
         self.broker_up = False
         self.devices: dict[str, PressMode] = {}
+        self.forwarding: set[str] = set()  # the devices whose hook switch is
         self.told: dict[str, Lights] = {}
         self.pressed_at: dict[str, float] = {}
         self.known_mic: dict[str, int | None] = {}
@@ -238,6 +261,7 @@ class World:
         # What the bridge was told last, by softphone.
         self.last_online: dict[str, bool] = {}
         self.last_call: dict[str, CallState] = {}
+        self.newest_call: dict[str, Event] = {}
         self.softphones = {name: Softphone(self, name, ahead) for name, ahead in (("desk", 5e6), ("page", -3e4))}
 
     # --- time
@@ -295,9 +319,13 @@ class World:
             self.feed(event)
 
     def deliver_again(self, softphone: Softphone, which: int) -> None:
-        """Something that it said long ago arrives once more."""
-        if self.broker_up and softphone.delivered:
-            self.feed(softphone.delivered[which % len(softphone.delivered)])
+        """Something that it said before arrives once more: what it said last counts, what is older does not."""
+        if not self.broker_up or not softphone.delivered:
+            return
+        event = softphone.delivered[which % len(softphone.delivered)]
+        if event is self.newest_call.get(softphone.name):
+            self.note(softphone, event)
+        self.feed(event)
 
     def deliver_all(self) -> None:
         for softphone in self.softphones.values():
@@ -313,6 +341,7 @@ class World:
                 self.last_call.pop(softphone.name, None)
         elif isinstance(event, CallStateChanged) and isinstance(event.call, Call):
             self.last_call[softphone.name] = event.call.state
+            self.newest_call[softphone.name] = event
 
     # --- the bridge
 
@@ -325,7 +354,9 @@ class World:
                 softphone.heard_online = True
         if isinstance(event, DeviceDetached):
             self.told.pop(event.device_id, None)
-        for action in self.bridge.handle(event, self.now):
+        actions = self.bridge.handle(event, self.now)
+        self.check_hook(event, [action for action in actions if isinstance(action, PublishCommand)])
+        for action in actions:
             self.carry_out(event, action)
         self.check_lights()
 
@@ -334,9 +365,9 @@ class World:
             case PublishCommand():
                 self.check_gate(action)
                 self.check_cause(event, action.command)
-                if action.command.muted is False:
+                if action.command.muted is False or action.command.action is Action.ANSWER:
                     lit = [light for light in self.told.values() if light.mic is MicLight.MUTED]
-                    assert not lit, "promise 2: a light is on while an unmute leaves"
+                    assert not lit, "promise 2: a light is on while an unmute or an answer leaves"
                 self.pressed_at.setdefault(action.command.request_id, self.now)
                 self.known_mic.setdefault(action.command.request_id, self.softphones[action.controller].heard_mic)
                 self.commands.append((action.controller, action.command))
@@ -356,17 +387,34 @@ class World:
         ended = [outcome for request, outcome in self.outcomes if request == event.request_id]
         assert not ended, f"{event.request_id} ended twice: {ended}, {event.outcome}"
         self.outcomes.append((event.request_id, event.outcome))
-        if event.outcome is Outcome.CONFIRMED:
-            assert event.muted is not None
+        if event.outcome is Outcome.CONFIRMED and event.muted is not None:
             self.confirmed.append(event.muted)
 
     def check_gate(self, action: PublishCommand) -> None:
         name = action.controller
         assert self.broker_up, "promise 1: the broker is down"
         assert self.last_online.get(name, True), "promise 1: the softphone is offline"
-        assert self.last_call.get(name) is CallState.CONNECTED, "promise 1: its call is not connected"
+        if action.command.action is Action.SET_MUTE:
+            assert self.last_call.get(name) is CallState.CONNECTED, "promise 1: its call is not connected"
+
+    def check_hook(self, event: Event, commands: list[PublishCommand]) -> None:
+        """Nothing answers or hangs up but a hook gesture, once, where it is forwarded and in its call states."""
+        hook = [sent for sent in commands if sent.command.action is not Action.SET_MUTE]
+        if not hook:
+            return
+        assert isinstance(event, HookChanged | RejectPressed), f"{event} led to {hook}"
+        assert event.device_id in self.forwarding & set(self.devices), f"{event} is not forwarded"
+        (sent,) = hook
+        name = "reject" if isinstance(event, RejectPressed) else "off-hook" if event.off_hook else "on-hook"
+        action, states = HOOK_GESTURES[name]
+        assert sent.command.action is action
+        assert self.last_call.get(sent.controller) in states, f"{name} led to {sent}"
+        assert sent.command.call_id is not None
+        assert sent.command.request_id not in self.pressed_at, "it is never repeated"
 
     def check_cause(self, event: Event, command: Command) -> None:
+        if command.action is not Action.SET_MUTE:
+            return
         by_hand = isinstance(event, GESTURES) and not (isinstance(event, MuteSwitched) and event.baseline)
         assert command.muted or by_hand, f"promise 5: {event} led to an unmute"
 
@@ -392,7 +440,8 @@ class World:
     def attach(self, name: str, mode: PressMode) -> None:
         self.devices[name] = mode
         self.told.pop(name, None)
-        self.feed(DeviceAttached(Device(id=name, name=name, kind="test", press_mode=mode)))
+        device = Device(id=name, name=name, kind="test", press_mode=mode, hook_switch=name in self.forwarding)
+        self.feed(DeviceAttached(device))
         assert name in self.told, "its lights are written at once"
 
     def detach(self, name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mutebridge.core import contract
 from mutebridge.core.bridge import Bridge
-from mutebridge.core.contract import Call, CallState, CommandError, Mic, Result
+from mutebridge.core.contract import Action, Call, CallState, CommandError, Mic, Result
 from mutebridge.core.events import (
     AvailabilityChanged,
     BridgeAction,
@@ -22,6 +22,7 @@ from mutebridge.core.events import (
     DeviceAttached,
     DeviceDetached,
     Event,
+    HookChanged,
     Level,
     Log,
     MicStateChanged,
@@ -37,6 +38,7 @@ from mutebridge.core.events import (
     PublishCommand,
     PublishDevice,
     PublishPressEvent,
+    RejectPressed,
     TimeCame,
     Unreadable,
     WriteLights,
@@ -82,6 +84,9 @@ def _event(words: list[str]) -> Event:  # noqa: PLR0911 -- the table of the lang
             return BrokerLost()
         case ["attach", name, mode]:
             return DeviceAttached(Device(id=name, name=name, kind="serial", press_mode=PressMode(mode)))
+        case ["attach", name, mode, "hook-switch"]:
+            mode_ = PressMode(mode)
+            return DeviceAttached(Device(id=name, name=name, kind="hid", press_mode=mode_, hook_switch=True))
         case ["detach", name]:
             return DeviceDetached(name)
         case ["left-over", "device", name]:
@@ -109,6 +114,10 @@ def _said_by(name: str, words: list[str]) -> Event:  # noqa: PLR0911, C901, PLR0
             return MuteSwitched(name, word == "muted")
         case ["asks", ("mute" | "unmute") as word]:
             return MuteAsked(name, word == "mute")
+        case [("off-hook" | "on-hook") as word]:
+            return HookChanged(name, word == "off-hook")
+        case ["reject"]:
+            return RejectPressed(name)
         case [("online" | "offline") as word]:
             return AvailabilityChanged(name, word == "online")
         case ["availability", "deleted"]:
@@ -193,6 +202,8 @@ def _command(command: contract.Command) -> str:
     seq = f" mic_seq={command.mic_seq}" if command.mic_seq is not None else ""
     call = f" call={command.call_id}" if command.call_id else ""
     wish = "mute" if command.muted else "unmute"
+    if command.action is not Action.SET_MUTE:
+        wish = command.action.value
     return f"{wish} {command.request_id}{call}{seq} expires {command.expires_at / 1000:.3f}"
 
 

@@ -18,6 +18,7 @@ from mutebridge import config as configuration
 from mutebridge import typed_yaml
 from mutebridge.config import Config, ConfigError, ConfigFileError, find_file, load
 from mutebridge.core.events import Level, PressMode
+from mutebridge.core.hook_switch import HookSwitch
 
 EXAMPLE = Path(__file__).parents[2] / "config/mutebridge.yaml"
 
@@ -141,6 +142,7 @@ def test_a_whole_configuration(file: Path) -> None:
         prefix: calls/mute
         log_level: debug
         press_mode: push_to_talk
+        hook_switch: forward
         known_devices: no
         broker:
           host: mqtt.example
@@ -152,6 +154,7 @@ def test_a_whole_configuration(file: Path) -> None:
         - id: desk
           port: /dev/ttyUSB0
           press_mode: state
+          hook_switch: ignore
           serial: {muted: 0, live: 1, baud: 9600}
         """,
     )
@@ -159,11 +162,13 @@ def test_a_whole_configuration(file: Path) -> None:
     assert config.prefix == "calls/mute"
     assert config.log_level is Level.DEBUG
     assert config.press_mode is PressMode.PUSH_TO_TALK
+    assert config.hook_switch is HookSwitch.FORWARD
     assert not config.known_devices
     assert (config.broker.password, config.broker.protocol) == ("0012", "5")
     assert config.broker.tls is not None
     (desk,) = config.devices
     assert desk.press_mode is PressMode.STATE
+    assert desk.hook_switch is HookSwitch.IGNORE
     assert desk.serial == {"muted": "0", "live": "1", "baud": 9600}
 
 

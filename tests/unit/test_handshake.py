@@ -20,7 +20,7 @@ from tests.unit.headsets.items import (
     usage_page,
 )
 
-from mutebridge.core.contract import CallState, CommandError, Outcome
+from mutebridge.core.contract import Action, CallState, CommandError, Outcome
 from mutebridge.core.events import (
     Event,
     HookChanged,
@@ -550,3 +550,26 @@ def test_page_is_followed() -> None:
         desk.run(1)
         assert desk.agrees()
     assert desk.presses == 0
+
+
+@pytest.mark.parametrize("firmware", [PLAIN, JABRA, PLANTRONICS, ECHOING, MAINTAINED])
+@pytest.mark.parametrize("latency_s", [0.01, 0.4, 1.5])
+def test_each_press_of_the_call_button_answers_or_ends_once_and_no_echo_does(
+    firmware: Firmware, latency_s: float
+) -> None:
+    at_desk = Desk(firmware, DOUBLES if firmware is PLANTRONICS else GENERIC, latency_s=latency_s)
+    for _ in range(3):
+        at_desk.call(CallState.RINGING)
+        at_desk.run(3)
+        at_desk.headset.press_hook(at_desk.now)
+        at_desk.run(5)
+        at_desk.press()
+        at_desk.run(5)
+        at_desk.call(CallState.HELD)
+        at_desk.run(5)
+        at_desk.call(CallState.CONNECTED)
+        at_desk.run(5)
+        at_desk.headset.press_hook(at_desk.now)
+        at_desk.run(5)
+    answered, ended = (Action.ANSWER, CallState.RINGING), (Action.HANG_UP, CallState.CONNECTED)
+    assert at_desk.hook_commands == [answered, ended] * 3

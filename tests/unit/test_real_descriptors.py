@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from tests.unit.headsets import shared_descriptors
+from tests.unit.test_descriptor_text import hid_recorder, usbhid_dump
 
+from mutebridge.core.descriptor_explanation import explain
+from mutebridge.core.descriptor_text import find_descriptors
 from mutebridge.core.report_descriptor import DescriptorError, Direction, Field, ReportDescriptor, parse
 from mutebridge.core.telephony import Act, Decoder, Key, LampName, Telephony
 from mutebridge.core.usages import usage_name
@@ -181,3 +184,15 @@ def test_real_device_decodes_and_encodes_the_bytes_of_others(device: dict[str, A
         else:
             name = sample["meaning"].removeprefix("LED ").split(" on")[0]
             assert found.encode({lamps[name]})[data[0]] == data
+
+
+@pytest.mark.parametrize("device", shared_descriptors.devices())
+def test_real_device_is_found_and_explained_in_every_form(device: dict[str, Any]) -> None:
+    data = bytes.fromhex(device["descriptor"])
+    parsed = parse(data)
+    told = explain(parsed, _found(device))
+    for content in (data, data.hex().encode(), hid_recorder(data).encode(), usbhid_dump(data).encode()):
+        assert [found.descriptor for found in find_descriptors(content)] == [data]
+    assert told.startswith(
+        "It has a mute button" if _found(device).mute_button else ("It has a mute LED", "It has noth")
+    )

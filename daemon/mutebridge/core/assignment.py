@@ -15,6 +15,7 @@ import msgspec
 from mutebridge.core.button_protocol import SerialProtocol
 from mutebridge.core.contract import valid_name
 from mutebridge.core.events import Device, PressMode
+from mutebridge.core.hook_switch import HookSwitch
 from mutebridge.core.profiles import DeviceNode, Matches, Profile, check_serial_matches, convert, each_match
 
 
@@ -23,12 +24,13 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Found by `port` (a path, or a glob over paths and links), by `match`, or as its `profile` recognises it. `serial`
     has the keys of a serial protocol: laid over the profile's, null removes one. Without a profile, the one that
-    recognises the board is taken, unless `serial` says enough by itself.
+    recognises the board is taken, unless `serial` says enough by itself. `hook_switch`: None takes the one for all.
     """
 
     id: str
     name: str | None = None
     press_mode: PressMode | None = None
+    hook_switch: HookSwitch | None = None
     port: str | None = None
     match: Matches | None = None
     profile: str | None = None

@@ -6,11 +6,13 @@ wants `TimeCame`. It knows no report, topic or serial line.
 A press goes through the *gate*: broker up, controller online, its call connected. What it asks for (`press_modes`)
 becomes absolute commands to the controllers concerned (`commands`); their mic-state events (`controller_state`) are the
 only truth, from which the lights are derived (`lights`). Commands leave before anything else, except that the lights go
-dark before an unmute leaves.
+dark before an unmute or an answer leaves.
 
 A *hold* is a button that is down. A *standing wish* follows when one is let go, or lost while down, that made a
 microphone live: a fresh mute every half second until the microphone is known to be muted, the call ends, or a person
 presses again. No fault ever asks for an unmute.
+
+What a hook switch says, where it is forwarded, goes to one controller (`hook_switch`) by the same gate.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,6 +28,7 @@ from mutebridge.core.contract import (
     DeviceState,
     Outcome,
     PressEvent,
+    Result,
     Source,
 )
 from mutebridge.core.controller_state import ControllerState
@@ -40,6 +43,7 @@ from mutebridge.core.events import (
     DeviceAttached,
     DeviceDetached,
     Event,
+    HookChanged,
     Level,
     Log,
     MicStateChanged,
@@ -54,9 +58,11 @@ from mutebridge.core.events import (
     PublishCommand,
     PublishDevice,
     PublishPressEvent,
+    RejectPressed,
     Unreadable,
     WriteLights,
 )
+from mutebridge.core.hook_switch import HookCommands, HookGesture, HookPending, asks_for
 from mutebridge.core.lights import Lights, Line, lights
 from mutebridge.core.press_modes import Gesture, Wish, gesture_name, wish
 
@@ -77,6 +83,14 @@ _ADVICE = {
     CommandError.STALE: "the call or its microphone changed in between: press again",
     CommandError.FAILED: "the softphone failed",
 }
+_HOOK_ADVICE = {
+    **_ADVICE,
+    CommandError.NOT_CONNECTED: "the softphone says that there is no such call any more",
+    CommandError.NOT_ALLOWED: "the softphone refused: another program or person owns the call, or a permission is"
+    " missing",
+    CommandError.STALE: "the call changed in between",
+}
+_HOOK_WORDS = {Action.ANSWER: "answering", Action.HANG_UP: "hanging up"}
 
 
 class _Standing(msgspec.Struct):
@@ -93,6 +107,7 @@ class _Controller:
     def __init__(self, name: str) -> None:
         self.state = ControllerState(name)
         self.commands = Commands()
+        self.hook = HookCommands()
         self.standing: _Standing | None = None
         self.unreadable: dict[str, int] = {}
 
@@ -186,6 +201,7 @@ class Bridge:
                 yield pending.repeat_at
         if controller.standing is not None and self._gate(controller) is None:
             yield controller.standing.next_at
+        yield from (moment for moment in controller.hook.moments() if moment > self._now)
         good_until = controller.state.mic_good_until(self._now)
         if good_until is not None and good_until > self._now:
             yield good_until
@@ -200,6 +216,9 @@ class Bridge:
                 pending.repeat_at = None
                 if pending is controller.pending and self._gate(controller) is None:
                     self._publish(controller, pending)
+            hook = controller.hook.time_out(self._now)
+            if hook is not None:
+                self._hook_ended(controller, hook, Outcome.TIMED_OUT, "no_answer")
 
     # --- events
 
@@ -208,6 +227,8 @@ class Bridge:
         match event:
             case MutePressed() | MuteReleased() | MuteToggled() | MuteSwitched() | MuteAsked():
                 self._gesture(event)
+            case HookChanged() | RejectPressed():
+                self._hook_gesture(event)
             case MicStateChanged():
                 self._mic_state_changed(event)
             case CommandAnswered():
@@ -315,7 +336,7 @@ class Bridge:
         if any(c.wished(self._now) is False for c in connected):
             return []
         by_last = [c for c in connected if self._was_muted_by_last_press(c)]
-        return by_last or [max(connected, key=lambda c: c.state.connected_since)]
+        return by_last or [max(connected, key=lambda c: c.state.call_since)]
 
     def _was_muted_by_last_press(self, controller: _Controller) -> bool:
         return self._muted_by_last_press.get(controller.name, ()) == controller.state.call_id
@@ -379,19 +400,8 @@ class Bridge:
 
     def _send(self, controller: _Controller, press: Press, *, muted: bool, standing: bool = False) -> None:
         state = controller.state
-        offset_ms = state.clock.offset_ms(self._now)
-        to_theirs_ms = self._unix_ms_at_zero if offset_ms is None else -offset_ms
-        device = self._devices.get(press.device_id)
-        command = Command(
-            request_id=self._new_id(),
-            action=Action.SET_MUTE,
-            muted=muted,
-            call_id=state.call_id,
-            epoch=state.epoch,
-            mic_seq=state.mic.seq if state.mic is not None and not muted else None,
-            expires_at=round((self._now + EXPIRES_AFTER_S) * 1000 + to_theirs_ms),
-            source=Source(device=press.device_id, name=device.device.name if device else None),
-        )
+        mic_seq = state.mic.seq if state.mic is not None and not muted else None
+        command = self._command(controller, press, Action.SET_MUTE, muted=muted, mic_seq=mic_seq)
         pending = Pending(
             command=command,
             press=press,
@@ -406,6 +416,30 @@ class Bridge:
         if not standing or not self._reported(controller):
             self._report(press, Outcome.SENT, controller=controller, command=command)
 
+    def _command(
+        self,
+        controller: _Controller,
+        press: Press,
+        action: Action,
+        *,
+        muted: bool | None = None,
+        mic_seq: int | None = None,
+    ) -> Command:
+        state = controller.state
+        offset_ms = state.clock.offset_ms(self._now)
+        to_theirs_ms = self._unix_ms_at_zero if offset_ms is None else -offset_ms
+        device = self._devices.get(press.device_id)
+        return Command(
+            request_id=self._new_id(),
+            action=action,
+            muted=muted,
+            call_id=state.call_id,
+            epoch=state.epoch,
+            mic_seq=mic_seq,
+            expires_at=round((self._now + EXPIRES_AFTER_S) * 1000 + to_theirs_ms),
+            source=Source(device=press.device_id, name=device.device.name if device else None),
+        )
+
     def _told_once(self, controller: _Controller) -> tuple[Outcome, ...]:
         refused_before = controller.standing is not None and controller.standing.refused
         return (Outcome.SUPERSEDED, Outcome.TIMED_OUT, *((Outcome.REJECTED,) if refused_before else ()))
@@ -416,7 +450,7 @@ class Bridge:
         reported, controller.standing.reported = controller.standing.reported, True
         return reported
 
-    def _publish(self, controller: _Controller, pending: Pending) -> None:
+    def _publish(self, controller: _Controller, pending: Pending | HookPending) -> None:
         expiry_s = max(1, int(pending.expires - self._now))
         self._commands.append(PublishCommand(controller.name, pending.command, expiry_s))
 
@@ -432,14 +466,70 @@ class Bridge:
         if pending.standing and outcome in self._told_once(controller):
             return
         self._report(pending.press, outcome, reason, detail, controller=controller, command=pending.command)
-        if outcome not in (Outcome.REJECTED, Outcome.TIMED_OUT):
-            return
-        attached = self._devices.get(pending.press.device_id)
+        if outcome in (Outcome.REJECTED, Outcome.TIMED_OUT):
+            self._failed(controller, pending.press, "muting" if pending.wish else "unmuting", outcome, reason, detail)
+
+    def _failed(
+        self,
+        controller: _Controller,
+        press: Press,
+        what: str,
+        outcome: Outcome,
+        reason: str | None,
+        detail: str | None,
+    ) -> None:
+        attached = self._devices.get(press.device_id)
         if attached is not None:
             attached.rejected_until = self._now + REJECTED_SHOWN_S
-        what = "muting" if pending.wish else "unmuting"
         said = f": {detail}" if detail else ""
         self._log(Level.WARNING, f"{controller.name}: {what} {outcome.value.replace('_', ' ')}, {reason}{said}")
+
+    # --- the hook switch
+
+    def _hook_gesture(self, gesture: HookGesture) -> None:
+        attached = self._devices.get(gesture.device_id)
+        if attached is None or not attached.device.hook_switch:
+            return
+        action, state = asks_for(gesture, [c.state for c in self._controllers.values()])
+        if state is None and self._broker_up and isinstance(gesture, HookChanged):
+            self._log(Level.DEBUG, f"{attached.device.name}: the hook switch agrees with the calls")
+            return
+        self._presses += 1
+        press = Press(f"{self._life}.{self._presses}", gesture.device_id, action.value, self._now)
+        if not self._broker_up:
+            self._ignored(attached, press, "broker_down", "the connection to the broker is down")
+        elif state is None:
+            self._ignored(attached, press, "not_ringing", "no call rings any more")
+        elif state.call_id is None:
+            self._ignored(attached, press, "no_call_id", "the softphone does not say which call it is")
+        elif self._clock_unknown(self._controllers[state.name]):
+            self._ignored(attached, press, "clock_unknown", "the softphone's clock is not known yet: press again")
+        else:
+            attached.rejected_until = 0.0
+            self._send_hook(self._controllers[state.name], press, action)
+
+    def _send_hook(self, controller: _Controller, press: Press, action: Action) -> None:
+        command = self._command(controller, press, action)
+        pending = HookPending(command=command, press=press, expires=self._now + EXPIRES_AFTER_S)
+        superseded = controller.hook.sent(pending)
+        self._publish(controller, pending)
+        if superseded is not None:
+            self._hook_ended(controller, superseded, Outcome.SUPERSEDED)
+        self._report(press, Outcome.SENT, controller=controller, command=command)
+
+    def _hook_ended(
+        self,
+        controller: _Controller,
+        pending: HookPending,
+        outcome: Outcome,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> None:
+        self._report(pending.press, outcome, reason, detail, controller=controller, command=pending.command)
+        if outcome in (Outcome.REJECTED, Outcome.TIMED_OUT):
+            self._failed(controller, pending.press, _HOOK_WORDS[pending.command.action], outcome, reason, detail)
+
+    # --- standing wishes
 
     def _stand(self, controller: _Controller) -> None:
         """Follow a standing wish: to its end, or with a fresh command when one is due and may leave."""
@@ -496,6 +586,10 @@ class Bridge:
             return
         if state.epoch != epoch:
             controller.commands.new_epoch()
+            controller.hook.new_epoch()
+        hook = controller.hook.call_arrived(state.call)
+        if hook is not None:
+            self._hook_ended(controller, hook, Outcome.CONFIRMED)
         standing = controller.standing
         if standing is not None and not _goes_on(state, standing.call_id):
             self._end_standing(controller, Outcome.TIMED_OUT, "call_ended")
@@ -537,6 +631,10 @@ class Bridge:
             return
         assert not isinstance(event.result, Unreadable)
         result = event.result
+        hook = controller.hook.result_arrived(result)
+        if hook is not None:
+            self._hook_answered(controller, hook, result)
+            return
         mic = controller.state.mic
         ended = controller.commands.result_arrived(result, mic.muted if mic is not None else None)
         if ended is None:
@@ -544,12 +642,16 @@ class Bridge:
         if result.ok:
             self._ended(controller, ended, Outcome.CONFIRMED)
             return
-        error = result.error or CommandError.FAILED
-        advice = f"{_ADVICE[error]} ({result.detail})" if result.detail else _ADVICE[error]
-        self._ended(controller, ended, Outcome.REJECTED, error.value, advice)
+        self._ended(controller, ended, Outcome.REJECTED, *_refusal(result, _ADVICE))
         if controller.standing is not None and ended.standing:
             controller.standing.next_at = self._now + STANDING_REFUSED_EVERY_S
             controller.standing.refused = True
+
+    def _hook_answered(self, controller: _Controller, hook: HookPending, result: Result) -> None:
+        if result.ok:
+            self._hook_ended(controller, hook, Outcome.CONFIRMED)
+        else:
+            self._hook_ended(controller, hook, Outcome.REJECTED, *_refusal(result, _HOOK_ADVICE))
 
     def _unreadable(self, controller: _Controller, leaf: str, said: object) -> bool:
         """Whether the payload could not be read: counted, logged once until one can be read again."""
@@ -587,6 +689,7 @@ class Bridge:
                     call_unreadable=c.state.call_unreadable,
                     muted=c.muted(self._now),
                     pending=c.pending.wish if c.pending else None,
+                    answering=c.hook.may_have_answered(c.state.call, self._now),
                 )
                 for c in connected
             ]
@@ -603,7 +706,7 @@ class Bridge:
         return writes
 
     def _in_order(self, writes: list[BridgeAction]) -> list[BridgeAction]:
-        unmutes = any(isinstance(a, PublishCommand) and a.command.muted is False for a in self._commands)
+        unmutes = any(isinstance(a, PublishCommand) and _may_unmute(a.command) for a in self._commands)
         first, second = (writes, self._commands) if unmutes else (self._commands, writes)
         return first + second + self._rest
 
@@ -649,6 +752,17 @@ def _says_nothing_new(attached: _Attached, gesture: Gesture) -> bool:
         return False
     before, attached.switched = attached.switched, gesture.muted
     return before is gesture.muted
+
+
+def _may_unmute(command: Command) -> bool:
+    """Whether a microphone may be live once it is carried out."""
+    return command.muted is False or command.action is Action.ANSWER
+
+
+def _refusal(result: Result, advice: dict[CommandError, str]) -> tuple[str, str]:
+    """Return the error, in a word and in words for the person."""
+    error = result.error or CommandError.FAILED
+    return error.value, f"{advice[error]} ({result.detail})" if result.detail else advice[error]
 
 
 def _goes_on(state: ControllerState, call_id: str | None) -> bool:

@@ -40,7 +40,7 @@ class ControllerState:
         self.call: Call | None = None
         self.call_unreadable = False
         self.mic: Mic | None = None
-        self.connected_since = 0.0
+        self.call_since = 0.0  # the moment of its last change
         self._online: bool | None = None
         self._mic_arrived = 0.0
         self._waiting: _Arrived | None = None
@@ -130,8 +130,8 @@ class ControllerState:
         self.clock.arrived(call.at, now, retained=retained)
         before, self.call = self.call, call
         self.call_unreadable = False
-        if call.state is CallState.CONNECTED and (before is None or _changed(before, call)):
-            self.connected_since = now
+        if before is None or _changed(before, call):
+            self.call_since = now
         if before is not None and _changed(before, call) and not self._mic_is_newer_than(call):
             self.mic = None
         self._promote_waiting()

@@ -31,7 +31,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` matches `[a-z0-9._-]{1,64}`, stays the same over unplug and replug, and is unique among attached devices.
     `kind` is the kind of its connection (`serial`, `hid`). `can` names what it can do, in the field's words, for people
-    and for `P/bridge/device/{id}`.
+    and for `P/bridge/device/{id}`. `hook_switch`: what its hook switch and reject button say is forwarded.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     press_mode: PressMode = PressMode.TOGGLE
     can: tuple[str, ...] = ()
+    hook_switch: bool = False
 
 
 # --- devices ---------------------------------------------------------------------------------------------------------

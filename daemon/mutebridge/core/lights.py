@@ -44,13 +44,15 @@ DARK = Lights()
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One controller as the lights see it; `muted` is None when unknown, `pending` the wish that is under way.
 
-    A call that cannot be read may be a connected one, whose microphone is not known.
+    A call that cannot be read may be a connected one, whose microphone is not known. `answering`: another call may be
+    connected by now, because it was asked for.
     """
 
     call: CallState | None
     call_unreadable: bool = False
     muted: bool | None = None
     pending: bool | None = None
+    answering: bool = False
 
 
 _OFF_HOOK = {CallState.CONNECTED, CallState.HELD, CallState.DIALING}
@@ -64,8 +66,11 @@ def lights(lines: Sequence[Line]) -> Lights:
     connected = [line for line in lines if line.call is CallState.CONNECTED or line.call_unreadable]
     pending = [line.pending for line in connected if line.pending is not None]
     calls = {line.call for line in lines}
+    muted = {line.muted for line in connected}
+    if connected and any(line.answering for line in lines):
+        muted.add(None)
     return Lights(
-        mic=_mic_light({line.muted for line in connected}),
+        mic=_mic_light(muted),
         pending=pending[-1] if pending else None,
         off_hook=not calls.isdisjoint(_OFF_HOOK),
         ring=CallState.RINGING in calls,

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 
 from mutebridge.core.bridge import Bridge
-from mutebridge.core.contract import Call, CallState, Command, CommandError, Mic, Outcome, Result
+from mutebridge.core.contract import Action, Call, CallState, Command, CommandError, Mic, Outcome, Result
 from mutebridge.core.events import (
     BridgeAction,
     BrokerUp,
@@ -51,6 +51,7 @@ class Desk:
         self.events: list[Event] = []
         self.outcomes: list[Outcome] = []
         self.written: list[bytes] = []
+        self.hook_commands: list[tuple[Action, CallState]] = []  # and what the call was doing as they arrived
         ids = itertools.count(1)
         self._bridge = Bridge(lambda: f"r{next(ids)}")
         self._call = Call(state=CallState.DISCONNECTED)
@@ -58,7 +59,9 @@ class Desk:
         self._order = itertools.count()
         self.headset.opened(self.now)
         self._feed(BrokerUp())
-        device = Device(id=ID, name=ID, kind="hid", press_mode=telephony.press_mode, can=telephony.can)
+        device = Device(
+            id=ID, name=ID, kind="hid", press_mode=telephony.press_mode, can=telephony.can, hook_switch=True
+        )
         self._feed(DeviceAttached(device))
         self.run(0.01)
 
@@ -166,7 +169,16 @@ class Desk:
             case PublishPressEvent():
                 self.outcomes.append(action.event.outcome)
 
+    def _hook_command(self, command: Command) -> None:
+        self.hook_commands.append((command.action, self._call.state))
+        assert command.call_id == self._call.call_id
+        self.call(CallState.CONNECTED if command.action is Action.ANSWER else CallState.DISCONNECTED)
+        self._feed(CommandAnswered("softphone", Result(request_id=command.request_id, ok=True)))
+
     def _command(self, command: Command) -> None:
+        if command.action is not Action.SET_MUTE:
+            self._hook_command(command)
+            return
         error = self.refuses
         if self._call.state is not CallState.CONNECTED:
             error = CommandError.NOT_CONNECTED

@@ -31,7 +31,7 @@ from mutebridge.core.contract import (
     Result,
     Source,
 )
-from mutebridge.core.controller_state import ControllerState
+from mutebridge.core.controller_state import NEVER_HEARD_LIVE, ControllerState
 from mutebridge.core.events import (
     AvailabilityChanged,
     BridgeAction,
@@ -110,6 +110,7 @@ class _Controller:
         self.hook = HookCommands()
         self.standing: _Standing | None = None
         self.unreadable: dict[str, int] = {}
+        self.silent = False
 
     @property
     def name(self) -> str:
@@ -208,6 +209,7 @@ class Bridge:
 
     def _let_lapse(self) -> None:
         for controller in self._controllers.values():
+            self._listen_for_heartbeat(controller)
             pending = controller.commands.time_out(self._now)
             if pending is not None:
                 self._ended(controller, pending, Outcome.TIMED_OUT, "no_answer")
@@ -219,6 +221,13 @@ class Bridge:
             hook = controller.hook.time_out(self._now)
             if hook is not None:
                 self._hook_ended(controller, hook, Outcome.TIMED_OUT, "no_answer")
+
+    def _listen_for_heartbeat(self, controller: _Controller) -> None:
+        good_until = controller.state.mic_good_until(self._now)
+        was_silent = controller.silent
+        controller.silent = good_until is not None and NEVER_HEARD_LIVE < good_until <= self._now
+        if controller.silent and not was_silent:
+            self._log(Level.WARNING, f"{controller.name}: no sign of life in a call; its microphone is unknown now")
 
     # --- events
 

@@ -21,6 +21,7 @@ from mutebridge.core.contract import Call, CallState, Mic
 from mutebridge.core.controller_clock import ControllerClock
 
 HEARTBEATS_MISSED = 2.5
+NEVER_HEARD_LIVE = float("-inf")
 _RETIRED_EPOCHS = 64
 
 
@@ -83,7 +84,7 @@ class ControllerState:
         if self.mic.at is not None:
             offset_ms = self.clock.offset_ms(now)
             if offset_ms is None:  # only retained states so far: nobody knows how old they are
-                return now
+                return NEVER_HEARD_LIVE
             said = (self.mic.at + offset_ms) / 1000
         return said + HEARTBEATS_MISSED * self.call.heartbeat_s
 

@@ -1,5 +1,6 @@
 """The promises of the contract, for any sequence of events at any times (`world` says how they are watched)."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -188,7 +189,7 @@ class Promises(RuleBasedStateMachine):
         assert lines <= {None}, "a command is open for ever"
 
 
-TestPromises = Promises.TestCase
+TestPromises = pytest.mark.timeout(900)(Promises.TestCase)  # when it fails, it looks for a short example
 TestPromises.settings = settings(
     max_examples=300, stateful_step_count=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -151,7 +151,8 @@ class Softphone:
             assert known >= self.hand_seq, "the person's own hand on the page was newer"
         was_live = self.is_live
         self.muted = command.muted
-        self.changed(was_live, "command")
+        # In a call of which the bridge has not heard yet, that is what it cannot know.
+        self.changed(was_live, "command" if self.heard_call == self.last_call_seq else "call")
         self.say_mic(command.request_id)
 
     def why_not(self, command: Command) -> CommandError | None:

@@ -19,19 +19,18 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from mutebridge.core.commands import REPEAT_AFTER_S, Commands, Pending, Press
+from mutebridge.core.attached import Attached, Hold
+from mutebridge.core.commands import REPEAT_AFTER_S, Pending, Press
 from mutebridge.core.contract import (
     Action,
-    CallState,
     Command,
-    CommandError,
-    DeviceState,
     Outcome,
     PressEvent,
     Result,
     Source,
 )
-from mutebridge.core.controller_state import NEVER_HEARD_LIVE, ControllerState
+from mutebridge.core.controller_state import NEVER_HEARD_LIVE
+from mutebridge.core.controllers import Controller, Standing, goes_on, to_mute, to_unmute, why_none_is_connected
 from mutebridge.core.events import (
     AvailabilityChanged,
     BridgeAction,
@@ -62,9 +61,10 @@ from mutebridge.core.events import (
     Unreadable,
     WriteLights,
 )
-from mutebridge.core.hook_switch import HookCommands, HookGesture, HookPending, asks_for
-from mutebridge.core.lights import Lights, Line, lights
+from mutebridge.core.hook_switch import HookGesture, HookPending, asks_for
+from mutebridge.core.lights import Line, lights
 from mutebridge.core.press_modes import Gesture, Wish, gesture_name, wish
+from mutebridge.core.refusals import HOOK_ADVICE, MUTE_ADVICE, refusal
 
 EXPIRES_AFTER_S = 2.0
 STANDING_EVERY_S = 0.5
@@ -73,81 +73,9 @@ REJECTED_SHOWN_S = 1.0
 MAX_CONTROLLERS = 64
 
 _ALREADY = ("already_muted", "already_live")
+_BROKER_DOWN = ("broker_down", "the connection to the broker is down")
 
-_ADVICE = {
-    CommandError.NOT_CONNECTED: "the softphone says that its call is not connected",
-    CommandError.NOT_ALLOWED: "the softphone refused although the call is connected: another program or person owns the"
-    " call, or a permission is missing",
-    CommandError.MISSING_SCOPE: "the softphone's login lacks a permission: ask the administrator to grant the scope",
-    CommandError.EXPIRED: "it arrived too late: look at the network, and at the clocks if this repeats",
-    CommandError.STALE: "the call or its microphone changed in between: press again",
-    CommandError.FAILED: "the softphone failed",
-}
-_HOOK_ADVICE = {
-    **_ADVICE,
-    CommandError.NOT_CONNECTED: "the softphone says that there is no such call any more",
-    CommandError.NOT_ALLOWED: "the softphone refused: another program or person owns the call, or a permission is"
-    " missing",
-    CommandError.STALE: "the call changed in between",
-}
 _HOOK_WORDS = {Action.ANSWER: "answering", Action.HANG_UP: "hanging up"}
-
-
-class _Standing(msgspec.Struct):
-    call_id: str | None
-    press: Press
-    next_at: float
-    reported: bool = False
-    refused: bool = False
-
-
-class _Controller:
-    """One controller: what is known of it and what it was sent."""
-
-    def __init__(self, name: str) -> None:
-        self.state = ControllerState(name)
-        self.commands = Commands()
-        self.hook = HookCommands()
-        self.standing: _Standing | None = None
-        self.unreadable: dict[str, int] = {}
-        self.silent = False
-
-    @property
-    def name(self) -> str:
-        return self.state.name
-
-    @property
-    def pending(self) -> Pending | None:
-        """The command that is under way for the call that is connected now."""
-        pending = self.commands.pending
-        if pending is None or not self.state.connected:
-            return None
-        return pending if pending.is_for(self.state.epoch, self.state.call_id) else None
-
-    def muted(self, now: float) -> bool | None:
-        """What the microphone is known to do: `muted` counts only without doubt."""
-        muted = self.state.muted(now)
-        return None if muted and self.commands.in_doubt else muted
-
-    def wished(self, now: float) -> bool | None:
-        """What a further press inverts: the newest pending wish, else the microphone."""
-        return self.pending.wish if self.pending else self.muted(now)
-
-
-class _Hold(msgspec.Struct):
-    """A button that is down; `calls` are those that its press acted on, by controller."""
-
-    press: Press
-    wish: Wish
-    calls: dict[str, str | None]
-
-
-class _Attached(msgspec.Struct):
-    device: Device
-    told: Lights | None = None
-    hold: _Hold | None = None
-    switched: bool | None = None
-    rejected_until: float = 0.0
 
 
 class Bridge:
@@ -164,9 +92,9 @@ class Bridge:
         self._presses = 0
         self._now = 0.0
         self._broker_up = False
-        self._controllers: dict[str, _Controller] = {}
+        self._controllers: dict[str, Controller] = {}
         self._too_many_said = False
-        self._devices: dict[str, _Attached] = {}
+        self._devices: dict[str, Attached] = {}
         self._muted_by_last_press: dict[str, str | None] = {}  # the call_id, by controller
         self._commands: list[BridgeAction] = []
         self._rest: list[BridgeAction] = []
@@ -194,7 +122,7 @@ class Bridge:
 
     # --- time
 
-    def _moments(self, controller: _Controller) -> Iterable[float]:
+    def _moments(self, controller: Controller) -> Iterable[float]:
         pending = controller.commands.pending
         if pending is not None:
             yield pending.expires
@@ -203,9 +131,9 @@ class Bridge:
         if controller.standing is not None and self._gate(controller) is None:
             yield controller.standing.next_at
         yield from (moment for moment in controller.hook.moments() if moment > self._now)
-        good_until = controller.state.mic_good_until(self._now)
-        if good_until is not None and good_until > self._now:
-            yield good_until
+        for moment in (controller.state.mic_good_until(self._now), controller.commands.unmute_expires):
+            if moment is not None and moment > self._now:
+                yield moment
 
     def _let_lapse(self) -> None:
         for controller in self._controllers.values():
@@ -222,7 +150,7 @@ class Bridge:
             if hook is not None:
                 self._hook_ended(controller, hook, Outcome.TIMED_OUT, "no_answer")
 
-    def _listen_for_heartbeat(self, controller: _Controller) -> None:
+    def _listen_for_heartbeat(self, controller: Controller) -> None:
         good_until = controller.state.mic_good_until(self._now)
         was_silent = controller.silent
         controller.silent = good_until is not None and NEVER_HEARD_LIVE < good_until <= self._now
@@ -268,7 +196,7 @@ class Bridge:
         if known is not None and known.device.press_mode is not device.press_mode:
             self._let_go(known)
         self._devices[device.id] = (
-            _Attached(device, hold=known.hold, switched=known.switched) if known else _Attached(device)
+            Attached(device, hold=known.hold, switched=known.switched) if known else Attached(device)
         )
 
     def _device_detached(self, event: DeviceDetached) -> None:
@@ -281,7 +209,7 @@ class Bridge:
 
     def _gesture(self, gesture: Gesture) -> None:
         attached = self._devices.get(gesture.device_id)
-        if attached is None or _says_nothing_new(attached, gesture):
+        if attached is None or attached.says_nothing_new(gesture):
             return
         self._presses += 1
         press = Press(f"{self._life}.{self._presses}", gesture.device_id, gesture_name(gesture), self._now)
@@ -299,7 +227,7 @@ class Bridge:
 
     # --- presses
 
-    def _gate(self, controller: _Controller) -> str | None:
+    def _gate(self, controller: Controller) -> str | None:
         """Why no `set_mute` may leave for this controller; None: it may."""
         if not self._broker_up:
             return "broker_down"
@@ -307,25 +235,25 @@ class Bridge:
             return "controller_offline"
         return None if controller.state.connected else "not_connected"
 
-    def _connected(self) -> list[_Controller]:
+    def _connected(self) -> list[Controller]:
         return [c for c in self._controllers.values() if self._gate(c) is None]
 
     def _inverted(self) -> bool:
         """Mute, unless every connected microphone is muted, or on its way to be."""
         return not all(c.wished(self._now) for c in self._connected())
 
-    def _wish(self, attached: _Attached, press: Press, muted: bool) -> list[_Controller]:
+    def _wish(self, attached: Attached, press: Press, muted: bool) -> list[Controller]:
         """Send what a press asks for; returns the controllers to which something was sent."""
         connected = self._connected()
         if not connected:
             self._ignored(attached, press, *self._why_not())
             return []
-        targets = self._to_mute(connected) if muted else self._to_unmute(connected)
+        targets = to_mute(connected, self._now) if muted else self._to_unmute(connected)
         if not targets:
             self._ignored(attached, press, _ALREADY[0] if muted else _ALREADY[1])
             return []
         if not muted:
-            targets = [c for c in targets if not self._clock_unknown(c)]
+            targets = [c for c in targets if not c.clock_unknown(self._now)]
             if not targets:
                 self._ignored(attached, press, "clock_unknown", "the softphone's clock is not known yet: press again")
                 return []
@@ -337,47 +265,28 @@ class Bridge:
             self._send(controller, press, muted=muted)
         return targets
 
-    def _to_mute(self, connected: list[_Controller]) -> list[_Controller]:
-        return [c for c in connected if c.wished(self._now) is not True]
+    def _why_not(self) -> tuple[str, str]:
+        if not self._broker_up:
+            return _BROKER_DOWN
+        return why_none_is_connected(self._controllers.values())
 
-    def _to_unmute(self, connected: list[_Controller]) -> list[_Controller]:
-        """Exactly those that the last press muted, else the one connected last; none when one is live already."""
-        if any(c.wished(self._now) is False for c in connected):
-            return []
-        by_last = [c for c in connected if self._was_muted_by_last_press(c)]
-        return by_last or [max(connected, key=lambda c: c.state.call_since)]
+    def _to_unmute(self, connected: list[Controller]) -> list[Controller]:
+        muted_by_last_press = [c for c in connected if self._was_muted_by_last_press(c)]
+        return to_unmute(connected, muted_by_last_press, self._now)
 
-    def _was_muted_by_last_press(self, controller: _Controller) -> bool:
+    def _was_muted_by_last_press(self, controller: Controller) -> bool:
         return self._muted_by_last_press.get(controller.name, ()) == controller.state.call_id
 
-    def _clock_unknown(self, controller: _Controller) -> bool:
-        clock = controller.state.clock
-        return clock.used and clock.offset_ms(self._now) is None
-
-    def _why_not(self) -> tuple[str, str]:
-        """Why no connected call is there, in a word and in words: of the controller that came nearest."""
-        if not self._broker_up:
-            return "broker_down", "the connection to the broker is down"
-        if not self._controllers:
-            return "no_controller", "no softphone has connected to the broker for this station"
-        online = [c for c in self._controllers.values() if c.state.online]
-        if not online:
-            return "controller_offline", "the softphone is not running, or has lost its connection"
-        states = [c.state.call_state for c in online]
-        state = next((s for s in states if s not in (None, CallState.DISCONNECTED)), None)
-        said = f"the call is {state.value}" if state is not None else "there is no call"
-        return "not_connected", f"{said}; the button works once a call is connected"
-
-    def _hold(self, attached: _Attached, press: Press, held: Wish) -> None:
+    def _hold(self, attached: Attached, press: Press, held: Wish) -> None:
         if held is Wish.HOLD_LIVE:
             targets = self._wish(attached, press, muted=False)
         else:
             mine = [c for c in self._connected() if c.wished(self._now) and self._was_muted_by_last_press(c)]
             targets = self._wish(attached, press, muted=True) + mine
         before = attached.hold.calls if attached.hold is not None else {}
-        attached.hold = _Hold(press, held, before | {c.name: c.state.call_id for c in targets})
+        attached.hold = Hold(press, held, before | {c.name: c.state.call_id for c in targets})
 
-    def _let_go(self, attached: _Attached, *, lost: bool = False) -> None:
+    def _let_go(self, attached: Attached, *, lost: bool = False) -> None:
         hold, attached.hold = attached.hold, None
         if hold is None:
             return
@@ -387,27 +296,27 @@ class Bridge:
         elif not lost:
             self._undo(hold, press)
 
-    def _stand_up(self, hold: _Hold, press: Press) -> None:
+    def _stand_up(self, hold: Hold, press: Press) -> None:
         """Make it a standing wish that everything be muted: what the press acted on, and what is connected now."""
         calls = hold.calls | {c.name: c.state.call_id for c in self._connected()}
         self._muted_by_last_press = calls
         for name, call_id in calls.items():
             controller = self._controllers[name]
-            if controller.state.call is None or _goes_on(controller.state, call_id):
-                controller.standing = _Standing(call_id, press, self._now)
+            if controller.state.call is None or goes_on(controller.state, call_id):
+                controller.standing = Standing(call_id, press, self._now)
 
-    def _undo(self, hold: _Hold, press: Press) -> None:
+    def _undo(self, hold: Hold, press: Press) -> None:
         """Make live again what the cough button muted, unless it is not muted any more."""
         for name, call_id in hold.calls.items():
             controller = self._controllers[name]
             same = self._gate(controller) is None and controller.state.call_id == call_id
-            if same and controller.wished(self._now) and not self._clock_unknown(controller):
+            if same and controller.wished(self._now) and not controller.clock_unknown(self._now):
                 self._end_standing(controller, Outcome.SUPERSEDED)
                 self._send(controller, press, muted=False)
 
     # --- commands
 
-    def _send(self, controller: _Controller, press: Press, *, muted: bool, standing: bool = False) -> None:
+    def _send(self, controller: Controller, press: Press, *, muted: bool, standing: bool = False) -> None:
         state = controller.state
         mic_seq = state.mic.seq if state.mic is not None and not muted else None
         command = self._command(controller, press, Action.SET_MUTE, muted=muted, mic_seq=mic_seq)
@@ -427,7 +336,7 @@ class Bridge:
 
     def _command(
         self,
-        controller: _Controller,
+        controller: Controller,
         press: Press,
         action: Action,
         *,
@@ -449,30 +358,26 @@ class Bridge:
             source=Source(device=press.device_id, name=device.device.name if device else None),
         )
 
-    def _told_once(self, controller: _Controller) -> tuple[Outcome, ...]:
-        refused_before = controller.standing is not None and controller.standing.refused
-        return (Outcome.SUPERSEDED, Outcome.TIMED_OUT, *((Outcome.REJECTED,) if refused_before else ()))
-
-    def _reported(self, controller: _Controller) -> bool:
+    def _reported(self, controller: Controller) -> bool:
         """Whether this standing wish was reported as sent already; it is from now on."""
         assert controller.standing is not None
         reported, controller.standing.reported = controller.standing.reported, True
         return reported
 
-    def _publish(self, controller: _Controller, pending: Pending | HookPending) -> None:
+    def _publish(self, controller: Controller, pending: Pending | HookPending) -> None:
         expiry_s = max(1, int(pending.expires - self._now))
         self._commands.append(PublishCommand(controller.name, pending.command, expiry_s))
 
     def _ended(
         self,
-        controller: _Controller,
+        controller: Controller,
         pending: Pending,
         outcome: Outcome,
         reason: str | None = None,
         detail: str | None = None,
     ) -> None:
         """Tell what became of a command. Of the many commands of a standing wish only the end is told."""
-        if pending.standing and outcome in self._told_once(controller):
+        if pending.standing and controller.is_told_once(outcome):
             return
         self._report(pending.press, outcome, reason, detail, controller=controller, command=pending.command)
         if outcome in (Outcome.REJECTED, Outcome.TIMED_OUT):
@@ -480,7 +385,7 @@ class Bridge:
 
     def _failed(
         self,
-        controller: _Controller,
+        controller: Controller,
         press: Press,
         what: str,
         outcome: Outcome,
@@ -506,18 +411,18 @@ class Bridge:
         self._presses += 1
         press = Press(f"{self._life}.{self._presses}", gesture.device_id, action.value, self._now)
         if not self._broker_up:
-            self._ignored(attached, press, "broker_down", "the connection to the broker is down")
+            self._ignored(attached, press, *_BROKER_DOWN)
         elif state is None:
             self._ignored(attached, press, "not_ringing", "no call rings any more")
         elif state.call_id is None:
             self._ignored(attached, press, "no_call_id", "the softphone does not say which call it is")
-        elif self._clock_unknown(self._controllers[state.name]):
+        elif self._controllers[state.name].clock_unknown(self._now):
             self._ignored(attached, press, "clock_unknown", "the softphone's clock is not known yet: press again")
         else:
             attached.rejected_until = 0.0
             self._send_hook(self._controllers[state.name], press, action)
 
-    def _send_hook(self, controller: _Controller, press: Press, action: Action) -> None:
+    def _send_hook(self, controller: Controller, press: Press, action: Action) -> None:
         command = self._command(controller, press, action)
         pending = HookPending(command=command, press=press, expires=self._now + EXPIRES_AFTER_S)
         superseded = controller.hook.sent(pending)
@@ -528,7 +433,7 @@ class Bridge:
 
     def _hook_ended(
         self,
-        controller: _Controller,
+        controller: Controller,
         pending: HookPending,
         outcome: Outcome,
         reason: str | None = None,
@@ -540,7 +445,7 @@ class Bridge:
 
     # --- standing wishes
 
-    def _stand(self, controller: _Controller) -> None:
+    def _stand(self, controller: Controller) -> None:
         """Follow a standing wish: to its end, or with a fresh command when one is due and may leave."""
         standing = controller.standing
         if standing is None or self._gate(controller) is not None:
@@ -551,19 +456,19 @@ class Bridge:
             standing.next_at = self._now + STANDING_EVERY_S
             self._send(controller, standing.press, muted=True, standing=True)
 
-    def _end_standing(self, controller: _Controller, outcome: Outcome | None, reason: str | None = None) -> None:
+    def _end_standing(self, controller: Controller, outcome: Outcome | None, reason: str | None = None) -> None:
         standing, controller.standing = controller.standing, None
         if standing is not None and outcome is not None and standing.reported:
             self._report(standing.press, outcome, reason, controller=controller)
 
     # --- what controllers say
 
-    def _controller(self, name: str) -> _Controller | None:
+    def _controller(self, name: str) -> Controller | None:
         known = self._controllers.get(name)
         if known is not None:
             return known
         if len(self._controllers) < MAX_CONTROLLERS:
-            return self._controllers.setdefault(name, _Controller(name))
+            return self._controllers.setdefault(name, Controller(name))
         if not self._too_many_said:
             self._too_many_said = True
             self._log(Level.ERROR, f"more than {MAX_CONTROLLERS} controllers for one station; {name} is not heard")
@@ -600,7 +505,7 @@ class Bridge:
         if hook is not None:
             self._hook_ended(controller, hook, Outcome.CONFIRMED)
         standing = controller.standing
-        if standing is not None and not _goes_on(state, standing.call_id):
+        if standing is not None and not standing.goes_on(state):
             self._end_standing(controller, Outcome.TIMED_OUT, "call_ended")
 
     def _mic_state_changed(self, event: MicStateChanged) -> None:
@@ -621,14 +526,14 @@ class Bridge:
         elif known is not event.mic.muted and not controller.commands.is_ours(event.mic.request_id):
             self._changed_by_hand(controller)
 
-    def _answered_by_mic(self, controller: _Controller, ended: Pending, *, muted: bool) -> None:
+    def _answered_by_mic(self, controller: Controller, ended: Pending, *, muted: bool) -> None:
         if ended.wish is muted:
             self._ended(controller, ended, Outcome.CONFIRMED)
         else:
             word = "muted" if muted else "live"
             self._ended(controller, ended, Outcome.REJECTED, "failed", f"the microphone is {word} after the command")
 
-    def _changed_by_hand(self, controller: _Controller) -> None:
+    def _changed_by_hand(self, controller: Controller) -> None:
         """Let the person's own hand on the page win over a cough button that is down."""
         for attached in self._devices.values():
             if attached.hold is not None and attached.hold.wish is Wish.HOLD_MUTE:
@@ -651,18 +556,18 @@ class Bridge:
         if result.ok:
             self._ended(controller, ended, Outcome.CONFIRMED)
             return
-        self._ended(controller, ended, Outcome.REJECTED, *_refusal(result, _ADVICE))
+        self._ended(controller, ended, Outcome.REJECTED, *refusal(result, MUTE_ADVICE))
         if controller.standing is not None and ended.standing:
             controller.standing.next_at = self._now + STANDING_REFUSED_EVERY_S
             controller.standing.refused = True
 
-    def _hook_answered(self, controller: _Controller, hook: HookPending, result: Result) -> None:
+    def _hook_answered(self, controller: Controller, hook: HookPending, result: Result) -> None:
         if result.ok:
             self._hook_ended(controller, hook, Outcome.CONFIRMED)
         else:
-            self._hook_ended(controller, hook, Outcome.REJECTED, *_refusal(result, _HOOK_ADVICE))
+            self._hook_ended(controller, hook, Outcome.REJECTED, *refusal(result, HOOK_ADVICE))
 
-    def _unreadable(self, controller: _Controller, leaf: str, said: object) -> bool:
+    def _unreadable(self, controller: Controller, leaf: str, said: object) -> bool:
         """Whether the payload could not be read: counted, logged once until one can be read again."""
         count = controller.unreadable.pop(leaf, 0)
         if isinstance(said, Unreadable):
@@ -679,7 +584,7 @@ class Bridge:
     def _broker_came_up(self) -> None:
         self._broker_up = True
         for attached in self._devices.values():
-            self._rest.append(PublishDevice(attached.device.id, _described(attached)))
+            self._rest.append(PublishDevice(attached.device.id, attached.described()))
 
     def _broker_lost(self) -> None:
         self._broker_up = False
@@ -698,7 +603,7 @@ class Bridge:
                     call_unreadable=c.state.call_unreadable,
                     muted=c.muted(self._now),
                     pending=c.pending.wish if c.pending else None,
-                    answering=c.hook.may_have_answered(c.state.call, self._now),
+                    may_be_live=c.may_be_live(self._now),
                 )
                 for c in connected
             ]
@@ -711,7 +616,7 @@ class Bridge:
                 attached.told = wanted
                 writes.append(WriteLights(attached.device.id, wanted))
                 if self._broker_up:
-                    self._rest.append(PublishDevice(attached.device.id, _described(attached)))
+                    self._rest.append(PublishDevice(attached.device.id, attached.described()))
         return writes
 
     def _in_order(self, writes: list[BridgeAction]) -> list[BridgeAction]:
@@ -719,7 +624,7 @@ class Bridge:
         first, second = (writes, self._commands) if unmutes else (self._commands, writes)
         return first + second + self._rest
 
-    def _ignored(self, attached: _Attached, press: Press, reason: str, detail: str | None = None) -> None:
+    def _ignored(self, attached: Attached, press: Press, reason: str, detail: str | None = None) -> None:
         self._report(press, Outcome.IGNORED, reason, detail)
         if reason not in _ALREADY:
             attached.rejected_until = self._now + REJECTED_SHOWN_S
@@ -732,7 +637,7 @@ class Bridge:
         reason: str | None = None,
         detail: str | None = None,
         *,
-        controller: _Controller | None = None,
+        controller: Controller | None = None,
         command: Command | None = None,
     ) -> None:
         if not self._broker_up:
@@ -755,47 +660,6 @@ class Bridge:
         self._rest.append(Log(level, message))
 
 
-def _says_nothing_new(attached: _Attached, gesture: Gesture) -> bool:
-    """Whether a switch repeats where it stands, as some do every second."""
-    if not isinstance(gesture, MuteSwitched):
-        return False
-    before, attached.switched = attached.switched, gesture.muted
-    return before is gesture.muted
-
-
 def _may_unmute(command: Command) -> bool:
     """Whether a microphone may be live once it is carried out."""
     return command.muted is False or command.action is Action.ANSWER
-
-
-def _refusal(result: Result, advice: dict[CommandError, str]) -> tuple[str, str]:
-    """Return the error, in a word and in words for the person."""
-    error = result.error or CommandError.FAILED
-    return error.value, f"{advice[error]} ({result.detail})" if result.detail else advice[error]
-
-
-def _goes_on(state: ControllerState, call_id: str | None) -> bool:
-    """Whether the call of a standing wish may go on: connected, held, or in a state not known."""
-    call = state.call
-    if call is None:
-        return False
-    return call.call_id == call_id and call.state in (CallState.CONNECTED, CallState.HELD, CallState.OTHER)
-
-
-def _described(attached: _Attached) -> DeviceState:
-    device = attached.device
-    told = attached.told or Lights()
-    return DeviceState(
-        name=device.name,
-        kind=device.kind,
-        press_mode=device.press_mode.value,
-        can=list(device.can),
-        lights={
-            "mic": told.mic.value,
-            "pending": None if told.pending is None else ("mute" if told.pending else "unmute"),
-            "rejected": told.rejected,
-            "off_hook": told.off_hook,
-            "ring": told.ring,
-            "hold": told.hold,
-        },
-    )

@@ -74,6 +74,11 @@ class Commands:
         """Whether an unmute may still be carried out, or may have been without our knowing."""
         return self._doubt is not None
 
+    @property
+    def unmute_expires(self) -> float | None:
+        """Until when the unmute in doubt may still be carried out, whatever the call does meanwhile."""
+        return self._doubt.expires if self._doubt is not None else None
+
     def new_epoch(self) -> None:
         """The controller started anew: it refuses every command of its earlier life."""
         self._doubt = None

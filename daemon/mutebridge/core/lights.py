@@ -44,15 +44,15 @@ DARK = Lights()
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """One controller as the lights see it; `muted` is None when unknown, `pending` the wish that is under way.
 
-    A call that cannot be read may be a connected one, whose microphone is not known. `answering`: another call may be
-    connected by now, because it was asked for.
+    A call that cannot be read may be a connected one, whose microphone is not known. `may_be_live`: so may a call that
+    is not connected as last known, because an answer or an unmute is under way that may be carried out meanwhile.
     """
 
     call: CallState | None
     call_unreadable: bool = False
     muted: bool | None = None
     pending: bool | None = None
-    answering: bool = False
+    may_be_live: bool = False
 
 
 _OFF_HOOK = {CallState.CONNECTED, CallState.HELD, CallState.DIALING}
@@ -67,7 +67,7 @@ def lights(lines: Sequence[Line]) -> Lights:
     pending = [line.pending for line in connected if line.pending is not None]
     calls = {line.call for line in lines}
     muted = {line.muted for line in connected}
-    if connected and any(line.answering for line in lines):
+    if connected and any(line.may_be_live for line in lines):
         muted.add(None)
     return Lights(
         mic=_mic_light(muted),

@@ -156,6 +156,7 @@ class Station:
         self.press()
         self.wait_lamp("MUTED")
         self.wait_event("confirmed")
+        self.softphone.acts.wait(lambda act: act.muted)
 
     def connect_muted_by_hand(self) -> None:
         self.connect()

@@ -19,7 +19,7 @@ def station(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Station]:
 def test_a_call_from_its_first_ring_to_its_end(station: Station) -> None:
     phone = station.softphone.phone
     phone.do("ring")
-    station.onlooker.wait("phone/call", lambda said: said.get("state") == "ringing")
+    station.onlooker.wait("device/button", lambda said: bool((said.get("lights") or {}).get("ring")))
     station.press()
     told = station.wait_event("ignored")
     assert (told.get("reason"), told.get("gesture")) == ("not_connected", "toggle")

@@ -130,8 +130,8 @@ def test_the_explanation_says_what_was_found_and_why() -> None:
     assert "mute button:  Phone Mute (0x0B:0x2F) is in input report 2, bit 1; Relative: toggle button" in told
     assert "mute led:     LED Mute (0x08:0x09) is in output report 2, bit 1" in told
     rows = [" ".join(line.split()) for line in told]
-    assert "20 input 2 0 1 1 0..1 No Preferred Hook Switch (0x0B:0x20)" in rows
-    assert "24 input 2 1 1 1 0..1 Relative Phone Mute (0x0B:0x2F)" in rows
+    assert "18 input 2 0 1 1 0..1 No Preferred Hook Switch (0x0B:0x20)" in rows
+    assert "22 input 2 1 1 1 0..1 Relative Phone Mute (0x0B:0x2F)" in rows
 
 
 @pytest.mark.parametrize(

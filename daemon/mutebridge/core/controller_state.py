@@ -107,8 +107,8 @@ class ControllerState:
         self.forget_mic()
 
     def call_cannot_be_read(self) -> None:
-        """Know nothing of the call, not even that there is none."""
-        self.call = None
+        """Know nothing of the call, not even that there is none or that it is the same one when it is said again."""
+        self.call = self.mic = None
         self.call_unreadable = True
 
     def forget_mic(self) -> None:

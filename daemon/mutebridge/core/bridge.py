@@ -109,6 +109,7 @@ class _Controller:
         self.commands = Commands()
         self.hook = HookCommands()
         self.standing: _Standing | None = None
+        self.life: str | None = None  # the epoch of its last call; deleting a call does not end it
         self.unreadable: dict[str, int] = {}
         self.silent = False
 
@@ -588,12 +589,12 @@ class Bridge:
             state.call_cannot_be_read()
             return
         assert not isinstance(event.call, Unreadable)
-        epoch = state.epoch
         if event.call is None:
             state.delete_call()
         elif not state.take_call(event.call, self._now, retained=event.retained):
             return
-        if state.epoch != epoch:
+        elif state.epoch != controller.life:
+            controller.life = state.epoch
             controller.commands.new_epoch()
             controller.hook.new_epoch()
         hook = controller.hook.call_arrived(state.call)

@@ -1,7 +1,11 @@
 """How log lines look to the journal and to a person."""
 
+import contextlib
+import io
 import logging
 import os
+import pty
+import tty
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,8 +72,52 @@ def test_a_reader_that_went_away_is_no_trouble(capfd: pytest.CaptureFixture[str]
     journal_log.start(Level.INFO)
     logging.getLogger("x").error("heard")
     assert capfd.readouterr().err == "error: heard\n"
-    with pytest.raises(BrokenPipeError):
-        stream.close()
+    stream.close()
+
+
+def filled(fd: int, size: int) -> int:
+    """Write until it would block; returns how many bytes that took."""
+    os.set_blocking(fd, False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            count += os.write(fd, b"x" * size)
+    os.set_blocking(fd, True)
+    return count
+
+
+def test_a_pipe_that_nobody_reads_holds_nobody_up() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        journal_log.start(Level.INFO, stream, {})
+        count = filled(writing, 1)
+        logging.getLogger("x").error("dropped")
+        logging.getLogger("x").error("dropped as well")
+        assert os.read(reading, count) == b"x" * count
+        logging.getLogger("x").error("heard")
+        assert os.read(reading, 4096).decode().splitlines() == [
+            "warning: 2 messages were dropped here: nobody took the log",
+            "error: heard",
+        ]
+    os.close(reading)
+
+
+def test_a_terminal_that_is_stopped_in_the_middle_of_a_line_holds_nobody_up() -> None:
+    screen, keyboard = pty.openpty()
+    tty.setraw(keyboard)
+    with os.fdopen(keyboard, "w") as stream:
+        journal_log.start(Level.INFO, stream, {})
+        for _ in range(10_000):
+            logging.getLogger("x").error("%s", "x" * 100)
+        assert os.get_blocking(stream.fileno())
+    os.close(screen)
+
+
+def test_a_stream_that_is_no_file_is_written_to() -> None:
+    stream = io.StringIO()
+    journal_log.start(Level.INFO, stream, {})
+    logging.getLogger("x").error("heard")
+    assert stream.getvalue() == "error: heard\n"
 
 
 def test_a_stream_without_a_descriptor_is_not_the_journal() -> None:

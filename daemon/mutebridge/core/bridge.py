@@ -493,12 +493,12 @@ class Bridge:
             state.call_cannot_be_read()
             return
         assert not isinstance(event.call, Unreadable)
-        epoch = state.epoch
         if event.call is None:
             state.delete_call()
         elif not state.take_call(event.call, self._now, retained=event.retained):
             return
-        if state.epoch != epoch:
+        elif state.epoch != controller.life:
+            controller.life = state.epoch
             controller.commands.new_epoch()
             controller.hook.new_epoch()
         hook = controller.hook.call_arrived(state.call)

@@ -44,6 +44,7 @@ class ControllerState:
         self.call_since = 0.0  # the moment of its last change
         self._online: bool | None = None
         self._mic_arrived = 0.0
+        self._mic_retained = False
         self._waiting: _Arrived | None = None
         self._call_seq = -1
         self._mic_seq = -1
@@ -80,12 +81,12 @@ class ControllerState:
         """The moment at which the mic state becomes unknown without a newer one; None: never."""
         if self.mic is None or not self.connected or self.call is None or self.call.heartbeat_s is None:
             return None
-        said = self._mic_arrived
-        if self.mic.at is not None:
+        if self.mic.at is None:
+            said = NEVER_HEARD_LIVE if self._mic_retained else self._mic_arrived
+        else:
             offset_ms = self.clock.offset_ms(now)
-            if offset_ms is None:  # only retained states so far: nobody knows how old they are
-                return NEVER_HEARD_LIVE
-            said = (self.mic.at + offset_ms) / 1000
+            # None: only retained states so far, and nobody knows how old they are
+            said = NEVER_HEARD_LIVE if offset_ms is None else (self.mic.at + offset_ms) / 1000
         return said + HEARTBEATS_MISSED * self.call.heartbeat_s
 
     # --- what arrives; each returns whether it was taken
@@ -106,8 +107,8 @@ class ControllerState:
         self.forget_mic()
 
     def call_cannot_be_read(self) -> None:
-        """Know nothing of the call, not even that there is none."""
-        self.call = None
+        """Know nothing of the call, not even that there is none or that it is the same one when it is said again."""
+        self.call = self.mic = None
         self.call_unreadable = True
 
     def forget_mic(self) -> None:
@@ -149,6 +150,8 @@ class ControllerState:
         arrived = _Arrived(mic, now, retained)
         if self._is_of_current_call(mic):
             self._take(arrived)
+            if not _is_older(mic, self._waiting):
+                self._waiting = None
             return True
         if not _is_older(mic, self._waiting):
             self._waiting = arrived
@@ -194,6 +197,7 @@ class ControllerState:
         self._mic_seq = max(self._mic_seq, arrived.mic.seq or 0)
         self.mic = arrived.mic
         self._mic_arrived = arrived.now
+        self._mic_retained = arrived.retained
 
 
 def _is_older(mic: Mic, waiting: _Arrived | None) -> bool:

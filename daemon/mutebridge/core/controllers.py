@@ -32,6 +32,7 @@ class Controller:
         self.commands = Commands()
         self.hook = HookCommands()
         self.standing: Standing | None = None
+        self.life: str | None = None  # the epoch of its last call; deleting a call does not end it
         self.unreadable: dict[str, int] = {}
         self.silent = False
 

@@ -150,8 +150,7 @@ class ControllerState:
         arrived = _Arrived(mic, now, retained)
         if self._is_of_current_call(mic):
             self._take(arrived)
-            if not _is_older(mic, self._waiting):
-                self._waiting = None
+            self._waiting = None  # an older one, or this one would have been dropped
             return True
         if not _is_older(mic, self._waiting):
             self._waiting = arrived

@@ -1,7 +1,7 @@
 #!/bin/bash
 # A complete session controller. It reads what the softphone does, a line for each change: ringing, dialing, connected,
 # held, disconnected, muted or unmuted. $SET_MUTE is a command that mutes when "true" follows, unmutes when "false" does.
-P=mutebridge/v1/${STATION:-$(hostname)} C=$P/controller/shell call=disconnected call_id=none muted= last=
+P=${STATION:-$(hostname -s)} P=mutebridge/v1/${P,,} C=$P/controller/shell call=disconnected call_id=none muted= last=
 broker=(-h "${HOST:-localhost}" -p "${PORT:-1883}" -q 1) SET_MUTE=${SET_MUTE:-pactl set-source-mute @DEFAULT_SOURCE@}
 say() { mosquitto_pub "${broker[@]}" -t "$C/$1" -m "$2" "${@:3}"; }
 say_mic() { [[ ! $muted ]] || say mic "{\"muted\":$muted,\"call_id\":\"$call_id\"${1:+,\"request_id\":\"$1\"}}" -r; }

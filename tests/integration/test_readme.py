@@ -103,6 +103,15 @@ def test_the_shell_controller_is_the_one_that_is_tested() -> None:
     assert script == (ROOT / "tests" / "integration" / "shell_controller.sh").read_text()
 
 
+def test_the_shell_controller_is_of_the_station_that_the_daemon_takes_by_default(tmp_path: Path) -> None:
+    hostname = tmp_path / "hostname"
+    hostname.write_text('#!/bin/sh\n[ "$1" = -s ] && echo Desk || echo Desk.example.org\n')
+    hostname.chmod(0o755)
+    (line,) = [line for line in README.splitlines() if line.startswith("P=")]
+    done = run("bash", "-c", f"{line}\necho $C", PATH=f"{tmp_path}:{os.environ['PATH']}", STATION="")
+    assert done.stdout == "mutebridge/v1/desk/controller/shell\n"
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_a_link_of_the_readme(link: str) -> None:
     assert (ROOT / link).exists()

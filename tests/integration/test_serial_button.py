@@ -192,6 +192,22 @@ def test_the_last_lights_are_written_before_closing(board: Board, ears: Ears, op
     assert board.is_silent()
 
 
+def test_unplugged_just_when_it_is_to_stop(board: Board, ears: Ears, open_button: Opener) -> None:
+    button = open_button(send={})
+    ears.wait_for(DeviceAttached)
+
+    def pull_the_plug(_event: Event) -> None:
+        ears.react = lambda _: None
+        board.unplug()
+        button.ask_to_stop(5)
+
+    ears.react = pull_the_plug
+    board.says(b"flip\n")
+    ears.wait_for(MuteToggled)
+    lost = ears.wait_for(DeviceDetached)
+    assert lost.reason.endswith(": unplugged")
+
+
 # --- stuck -----------------------------------------------------------------------------------------------------------
 
 

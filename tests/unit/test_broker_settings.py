@@ -1,11 +1,15 @@
 """What can be set about the broker, and what is refused with a remedy."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from mutebridge.edges.broker.password import read_password
+from mutebridge.edges.broker.problems import CannotConnectError
 from mutebridge.edges.broker.settings import BrokerSettings, TlsSettings
+from mutebridge.edges.broker.tls import tls_context
 
 
 def read(**keys: Any) -> BrokerSettings:
@@ -49,6 +53,10 @@ def test_another_machine_needs_tls_or_an_explicit_word(host: str) -> None:
         ({"password": "x"}, "password without username"),
         ({"username": "u", "password": "x", "password_file": "/p"}, "password and password_file: only one"),
         ({"username": "u", "password_credential": "a/b"}, "use password_file for a path"),
+        ({"username": "u\0"}, "username: has a character that cannot be printed"),
+        ({"client_id": "a\1"}, "client_id: has a character that cannot be printed"),
+        ({"username": "u" * 1025}, "username"),
+        ({"username": "u", "password": "ä" * 32768}, "password: longer than 65535 bytes"),
         ({"tls": {"key_file": "k"}}, "name the client certificate too"),
     ],
 )
@@ -63,6 +71,25 @@ def test_the_password_is_not_shown() -> None:
     assert "hunter2" not in "".join(shown)
     assert settings.masked().password == "********"
     assert b"hunter2" not in msgspec.json.encode(settings.masked())
+
+
+def test_a_password_is_as_long_as_mqtt_can_carry(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    settings = BrokerSettings(username="u", password_file=str(file))
+    file.write_text("x" * 65535 + "\n")
+    assert read_password(settings) == "x" * 65535
+    file.write_text("x" * 70000)
+    with pytest.raises(CannotConnectError) as caught:
+        read_password(settings)
+    assert caught.value.problem.message == f"cannot read the password from {file}: it is longer than 65535 bytes"
+
+
+def test_a_path_that_cannot_be_is_no_bug() -> None:
+    settings = BrokerSettings(username="u", password_file="/a\0b")
+    with pytest.raises(CannotConnectError, match="embedded null byte"):
+        read_password(settings)
+    with pytest.raises(CannotConnectError, match="embedded null byte"):
+        tls_context(TlsSettings(ca_file="/a\0b"))
 
 
 def test_every_key_is_explained() -> None:

@@ -226,10 +226,16 @@ def test_topics() -> None:
     assert topics.controller("phone", "command") == "a/b/desk/controller/phone/command"
 
 
-@pytest.mark.parametrize("prefix", ["", "/a", "a/", "a//b", "a/+", "#", "a b", "a\0"])
+@pytest.mark.parametrize("prefix", ["", "/a", "a/", "a//b", "a/+", "#", "a b", "a\0", "a\1", "a\ufffe"])
 def test_a_prefix_that_is_no_topic_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="levels separated by single slashes"):
         Topics("desk", prefix)
+
+
+def test_a_prefix_leaves_room_for_the_rest_of_a_topic() -> None:
+    assert Topics("desk", "ä" * 128).prefix == "ä" * 128
+    with pytest.raises(ValueError, match="prefix: 258 bytes; at most 256 are allowed"):
+        Topics("desk", "ä" * 129)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "desk 1", "+", "x" * 65, "büro"])

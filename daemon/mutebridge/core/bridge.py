@@ -194,7 +194,7 @@ class Bridge:
     def _device_attached(self, device: Device) -> None:
         known = self._devices.get(device.id)
         if known is not None and known.device.press_mode is not device.press_mode:
-            self._let_go(known)
+            self._let_go(known, lost=True)
         self._devices[device.id] = (
             Attached(device, hold=known.hold, switched=known.switched) if known else Attached(device)
         )
@@ -242,12 +242,18 @@ class Bridge:
         """Mute, unless every connected microphone is muted, or on its way to be."""
         return not all(c.wished(self._now) for c in self._connected())
 
-    def _wish(self, attached: Attached, press: Press, muted: bool) -> list[Controller]:
-        """Send what a press asks for; returns the controllers to which something was sent."""
+    def _wish(self, attached: Attached, press: Press, muted: bool, *, coughs: bool = False) -> list[Controller]:
+        """Send what a press asks for; returns the controllers to which something was sent.
+
+        Unless it is a cough button's, it decides anew: no cough button that is down undoes it when it is let go.
+        """
         connected = self._connected()
         if not connected:
             self._ignored(attached, press, *self._why_not())
             return []
+        if not coughs:
+            for hold in self._coughs():
+                hold.calls.clear()
         targets = to_mute(connected, self._now) if muted else self._to_unmute(connected)
         if not targets:
             self._ignored(attached, press, _ALREADY[0] if muted else _ALREADY[1])
@@ -278,13 +284,19 @@ class Bridge:
         return self._muted_by_last_press.get(controller.name, ()) == controller.state.call_id
 
     def _hold(self, attached: Attached, press: Press, held: Wish) -> None:
+        before = attached.hold.calls if attached.hold is not None else {}
         if held is Wish.HOLD_LIVE:
             targets = self._wish(attached, press, muted=False)
         else:
-            mine = [c for c in self._connected() if c.wished(self._now) and self._was_muted_by_last_press(c)]
-            targets = self._wish(attached, press, muted=True) + mine
-        before = attached.hold.calls if attached.hold is not None else {}
+            for hold in self._coughs():
+                before = before | hold.calls
+            targets = self._wish(attached, press, muted=True, coughs=True)
         attached.hold = Hold(press, held, before | {c.name: c.state.call_id for c in targets})
+
+    def _coughs(self) -> list[Hold]:
+        """The cough buttons that are down."""
+        holds = [attached.hold for attached in self._devices.values()]
+        return [hold for hold in holds if hold is not None and hold.wish is Wish.HOLD_MUTE]
 
     def _let_go(self, attached: Attached, *, lost: bool = False) -> None:
         hold, attached.hold = attached.hold, None
@@ -306,8 +318,9 @@ class Bridge:
                 controller.standing = Standing(call_id, press, self._now)
 
     def _undo(self, hold: Hold, press: Press) -> None:
-        """Make live again what the cough button muted, unless it is not muted any more."""
-        for name, call_id in hold.calls.items():
+        """Make live again what the cough button muted, unless it is not muted any more, or another one is down."""
+        still = [held for other in self._coughs() for held in other.calls.items()]
+        for name, call_id in (held for held in hold.calls.items() if held not in still):
             controller = self._controllers[name]
             same = self._gate(controller) is None and controller.state.call_id == call_id
             if same and controller.wished(self._now) and not controller.clock_unknown(self._now):
@@ -535,9 +548,8 @@ class Bridge:
 
     def _changed_by_hand(self, controller: Controller) -> None:
         """Let the person's own hand on the page win over a cough button that is down."""
-        for attached in self._devices.values():
-            if attached.hold is not None and attached.hold.wish is Wish.HOLD_MUTE:
-                attached.hold.calls.pop(controller.name, None)
+        for hold in self._coughs():
+            hold.calls.pop(controller.name, None)
 
     def _command_answered(self, event: CommandAnswered) -> None:
         controller = self._controller(event.controller)

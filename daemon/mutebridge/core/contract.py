@@ -17,6 +17,7 @@ import msgspec
 
 MAX_PAYLOAD_BYTES = 4096
 DEFAULT_PREFIX = "mutebridge/v1"
+MAX_PREFIX_BYTES = 256
 
 _NAME = re.compile(r"[a-z0-9._-]{1,64}")
 
@@ -164,15 +165,18 @@ class DeviceState(Message, frozen=True, kw_only=True):
 
 
 class Topics(msgspec.Struct, frozen=True):
-    """The topics of one station. `prefix` has no wildcard and no leading or trailing slash."""
+    """The topics of one station. `prefix` has no wildcard, no leading or trailing slash, at most MAX_PREFIX_BYTES."""
 
     station: str
     prefix: str = DEFAULT_PREFIX
 
     def __post_init__(self) -> None:
         valid_name("station", self.station)
-        if not self.prefix or self.prefix != self.prefix.strip("/") or re.search(r"[+#\0\s]|//", self.prefix):
-            raise ValueError(f"prefix {self.prefix!r}: levels separated by single slashes, without '+', '#' or blanks")
+        prefix = self.prefix
+        if not prefix or prefix != prefix.strip("/") or re.search(r"[+#\s]|//", prefix) or not prefix.isprintable():
+            raise ValueError(f"prefix {prefix!r}: levels separated by single slashes, without '+', '#' or blanks")
+        if len(prefix.encode()) > MAX_PREFIX_BYTES:
+            raise ValueError(f"prefix: {len(prefix.encode())} bytes; at most {MAX_PREFIX_BYTES} are allowed")
 
     @property
     def root(self) -> str:

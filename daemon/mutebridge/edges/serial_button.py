@@ -438,7 +438,11 @@ class _Port:
             raise _gone(self.path, error) from None
 
     def unsent(self) -> int:
-        return _get_int(self.fd, termios.TIOCOUTQ)
+        """Return how many bytes the port has taken but not sent yet."""
+        try:
+            return _get_int(self.fd, termios.TIOCOUTQ)
+        except OSError as error:
+            raise _gone(self.path, error) from None
 
     def levels(self) -> int:
         """Return the modem lines as the TIOCM bits."""
@@ -458,7 +462,7 @@ class _Port:
 
     def close(self) -> None:
         # Unsent bytes would hold the close for up to 30 s. Without any, a flush could only hit what a pty passed on.
-        with contextlib.suppress(OSError, termios.error):
+        with contextlib.suppress(PortError, termios.error):
             if self.unsent():
                 termios.tcflush(self.fd, termios.TCOFLUSH)
         # The duplicate of a line thread would keep the lock.

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from mutebridge.edges.broker.problems import CannotConnectError, Problem, ProblemKind
-from mutebridge.edges.broker.settings import BrokerSettings
+from mutebridge.edges.broker.settings import MAX_PASSWORD_BYTES, BrokerSettings
 
 
 def read_password(settings: BrokerSettings) -> str | None:
@@ -23,8 +23,15 @@ def read_password(settings: BrokerSettings) -> str | None:
     else:
         return settings.password
     try:
-        return path.read_text(encoding="utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        message = f"cannot read the password from {path}: {why}"
-        raise CannotConnectError(Problem(ProblemKind.PASSWORD_UNREADABLE, message)) from None
+        with path.open("rb") as file:
+            data = file.read(MAX_PASSWORD_BYTES + 2)
+        password = data.decode().removesuffix("\n")
+        why = "" if len(password.encode()) <= MAX_PASSWORD_BYTES else f"it is longer than {MAX_PASSWORD_BYTES} bytes"
+    except UnicodeDecodeError:
+        why = "it is not UTF-8"
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        why = getattr(error, "strerror", None) or str(error)
+    if not why:
+        return password
+    message = f"cannot read the password from {path}: {why}"
+    raise CannotConnectError(Problem(ProblemKind.PASSWORD_UNREADABLE, message))

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 _MASK = "*" * 8
+MAX_PASSWORD_BYTES = 65535  # MQTT has two bytes for its length
 
 
 class TlsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     keepalive_s: Annotated[int, msgspec.Meta(ge=2, le=3600)] = 10
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
-    username: str | None = None
+    username: Annotated[str, msgspec.Meta(max_length=1024)] | None = None
     password: str | None = None
     password_file: str | None = None
     password_credential: str | None = None
@@ -63,6 +64,11 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(f"{' and '.join(sources)}: only one of them can give the password")
         if sources and not self.username:
             raise ValueError(f"{sources[0]} without username: a broker takes a password only with a user name")
+        for key in ("client_id", "username"):
+            if not (getattr(self, key) or "").isprintable():
+                raise ValueError(f"{key}: has a character that cannot be printed, which MQTT does not allow")
+        if len((self.password or "").encode()) > MAX_PASSWORD_BYTES:
+            raise ValueError(f"password: longer than {MAX_PASSWORD_BYTES} bytes, the most that MQTT can carry")
         if self.password_credential and "/" in self.password_credential:
             raise ValueError("password_credential: a name without '/'; use password_file for a path")
         if self.tls is None and not self.allow_plaintext and not is_this_machine(self.host):

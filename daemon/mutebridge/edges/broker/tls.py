@@ -63,7 +63,8 @@ def tls_context(tls: TlsSettings) -> ssl.SSLContext:
             at = f"cert_file {tls.cert_file}" + (f", key_file {tls.key_file}" if tls.key_file else "")
             # An empty passphrase fails; without one OpenSSL would ask on the terminal.
             context.load_cert_chain(tls.cert_file, tls.key_file, password="")
-    except OSError as error:
-        why = f"not usable ({error.reason or error})" if isinstance(error, ssl.SSLError) else error.strerror
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        named = f"not usable ({error.reason or error})" if isinstance(error, ssl.SSLError) else None
+        why = named or getattr(error, "strerror", None) or str(error)
         raise CannotConnectError(Problem(ProblemKind.TLS, f"tls: {at}: {why}")) from None
     return context

@@ -136,8 +136,16 @@ class Station:
             undo.pop_all()
         return self
 
-    def __exit__(self, _t: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(self, _t: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None) -> None:
+        if error is not None:
+            self._explain(error)
         self._stack.close()
+
+    def _explain(self, error: BaseException) -> None:
+        """Let a failed test tell what everybody saw."""
+        error.add_note(f"the daemon {'runs' if self.daemon.runs else 'has ended'}; it said:")
+        for record in (self.daemon.log, self.onlooker.seen, self.button.lamp):
+            error.add_note("\n".join(map(str, record.all()[-40:])))
 
     def close(self) -> None:
         """Only for a station that was not entered."""
@@ -149,6 +157,7 @@ class Station:
         """A connected call whose microphone is live, as the lamp knows."""
         self.softphone.connect()
         self.wait_lamp("LIVE")
+        self.wait_told("live")
 
     def connect_muted(self) -> None:
         """A connected call, muted by a press."""
@@ -157,6 +166,7 @@ class Station:
         self.wait_lamp("MUTED")
         self.wait_event("confirmed")
         self.softphone.acts.wait(lambda act: act.muted)
+        self.wait_told("muted")
 
     def connect_muted_by_hand(self) -> None:
         self.connect()
@@ -174,6 +184,15 @@ class Station:
     def wait_event(self, outcome: str, *, since: int = 0) -> Said:
         """Wait for what is told of a press."""
         return self.onlooker.wait("bridge/event", lambda said: said.get("outcome") == outcome, since=since)
+
+    def wait_told(self, mic: str) -> None:
+        """Wait until the daemon has told that the button shows this, and nothing else is under way."""
+
+        def fits(said: Said) -> bool:
+            lights = said.get("lights") or {}
+            return lights.get("mic") == mic and lights.get("pending") is None
+
+        self.onlooker.wait("device/button", fits)
 
     def wait_outcome(self, *, since: int) -> str:
         """Return what became of the press that was made since then."""

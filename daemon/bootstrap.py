@@ -120,7 +120,7 @@ def _make_once(venv: Path, root: Path, extras: Set[str]) -> Path:
 def _make(venv: Path, root: Path, extras: Set[str]) -> None:
     made = _read_stamp(venv)
     wanted = _wanted_stamp(venv, root, extras | set(made.extras.split()))
-    say(f"setting up {venv}, this once; it takes about a minute")
+    say(f"setting up {venv}, this once; it may take a minute")
     if made.identity not in ("", wanted.identity) or not _works(venv):
         _create(venv)
     _write_stamp(venv, _UNFINISHED)

@@ -18,6 +18,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - the one place where an older one
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -28,8 +29,18 @@ import bootstrap  # noqa: E402 - found by the line above
 import debian_packages  # noqa: E402
 
 TIERS = ["house", "unit", "scenarios", "properties", "integration"]
-# Each program that a tier needs but pip cannot bring, with the Debian package that it is in.
-PROGRAMS = {"mosquitto": "mosquitto", "mosquitto_pub": "mosquitto-clients", "mosquitto_sub": "mosquitto-clients"}
+# The programs that tiers need but pip cannot bring, with the Debian packages that have them. Those of packages that
+# would start a service are unpacked below `.venv`; the others are installed, where this is root.
+UNPACKED = {
+    "mosquitto": ["mosquitto"],
+    "mosquitto_passwd": ["mosquitto"],
+    "mosquitto_pub": ["mosquitto-clients"],
+    "mosquitto_sub": ["mosquitto-clients"],
+}
+INSTALLED = {
+    "cc": ["gcc", "libc6-dev"],
+    "openssl": ["openssl"],
+}
 
 
 def main(args: list[str]) -> None:
@@ -67,21 +78,42 @@ def _tier_or_path(arg: str) -> str:
 
 
 def _path_with_programs(venv: Path) -> str:
+    """Return the PATH on which the tests find what they need, got first where it was missing."""
     path = debian_packages.search_path()
-    missing = [program for program in PROGRAMS if not shutil.which(program, path=path)]
-    if not missing:
-        return path
     unpacked = venv / "debian"
     with bootstrap.locked(venv):
-        if not all(shutil.which(program, path=str(unpacked / "bin")) for program in missing):
-            packages = sorted({PROGRAMS[program] for program in missing})
-            bootstrap.say(f"fetching {' '.join(packages)} for the tests, into {unpacked}")
-            try:
-                debian_packages.unpack(missing, packages, unpacked)
-            except debian_packages.PackageError as error:
-                line = debian_packages.line_to_type(*packages)
-                bootstrap.say(f"{error}\nThe tests that need a broker are skipped. To have them, type:\n    {line}")
+        if missing := _missing(INSTALLED, path):
+            _get(missing, _packages(INSTALLED, missing), None)
+        missing = _missing(UNPACKED, path)
+        if _missing(missing, str(unpacked / "bin")):
+            _get(missing, _packages(UNPACKED, missing), unpacked)
     return f"{unpacked / 'bin'}{os.pathsep}{path}"
+
+
+def _missing(programs: Iterable[str], path: str) -> list[str]:
+    return [program for program in programs if not shutil.which(program, path=path)]
+
+
+def _packages(table: dict[str, list[str]], programs: list[str]) -> list[str]:
+    return sorted({package for program in programs for package in table[program]})
+
+
+def _get(programs: list[str], packages: list[str], folder: Path | None) -> None:
+    """Unpack the packages into the folder, else install them; where neither can be, tell what to type."""
+    line = debian_packages.line_to_type(*packages)
+    try:
+        if folder is not None:
+            bootstrap.say(f"fetching {' '.join(packages)} for the tests, into {folder}")
+            debian_packages.unpack(programs, packages, folder)
+        elif debian_packages.may_install():
+            bootstrap.say(f"installing {' '.join(packages)} for the tests")
+            debian_packages.install(*packages)
+        else:
+            bootstrap.say(f"tests that need {', '.join(programs)} are skipped. To have them, type:\n    {line}")
+    except debian_packages.PackageError as error:
+        bootstrap.say(
+            f"{error}\nThe tests that need {', '.join(programs)} are skipped. To have them, type:\n    {line}"
+        )
 
 
 if __name__ == "__main__":

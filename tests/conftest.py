@@ -9,7 +9,7 @@ import coverage
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BROKER_PROGRAMS = ("mosquitto", "mosquitto_pub", "mosquitto_sub")
+BROKER_PROGRAMS = ("mosquitto", "mosquitto_passwd", "mosquitto_pub", "mosquitto_sub")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

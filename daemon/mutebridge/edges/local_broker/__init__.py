@@ -38,7 +38,11 @@ def bring_up(
     from mutebridge.edges.local_broker import mosquitto  # noqa: PLC0415 - the daemon does without
 
     program = mosquitto.find() if prefer_mosquitto else None
-    with mosquitto.child(program) if program else _inside(LocalBroker(what="amqtt", host=LOOPBACK, port=0)) as broker:
+    with (
+        mosquitto.child(program)
+        if program
+        else _inside(LocalBroker(what="amqtt, inside this process", host=LOOPBACK, port=0)) as broker
+    ):
         yield broker
 
 

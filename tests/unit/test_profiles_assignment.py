@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mutebridge.core.assignment import Assignment, DeviceConfig, Verdict, assign, check
+from mutebridge.core.button_protocol import SerialProtocol
 from mutebridge.core.events import PressMode
 from mutebridge.core.profiles import DeviceNode, profiles_from_dict
 
@@ -19,6 +20,12 @@ PROFILES = {
                 "match": {"product": "Talk*"},
                 "press_mode": "push_to_talk",
                 "serial": {"press": "P", "release": "R", "send": {"muted": "M", "live": "L"}},
+            },
+            "phones": {
+                "name": "Phones",
+                "source": "a test",
+                "match": {"vendor_id": "0001"},
+                "headset": {"host_must_ack_mute": True},
             },
             "knob": {"name": "Knob", "source": "a test", "serial": {"toggle": "T"}},
         },
@@ -43,6 +50,11 @@ def plan(
     made, verdicts = assign(configs, PROFILES, nodes, more.pop("real_paths", {}), in_use or {}, **more)
     assert len({a.port for a in made}) == len(made), "one port, one device"
     return {a.device.id: a for a in made}, verdicts
+
+
+def spoken(assignment: Assignment) -> SerialProtocol:
+    assert isinstance(assignment.protocol, SerialProtocol)
+    return assignment.protocol
 
 
 def test_a_known_board_needs_no_configuration() -> None:
@@ -99,7 +111,7 @@ def test_the_configuration_lays_its_keys_over_the_profile() -> None:
         serial={"send": {"muted": None, "pending": "P?"}, "debounce_ms": 5, "release": ["R", "r"]},
     )
     made, _ = plan([config], [node("/dev/ttyACM0", "Talk")])
-    spoken = made["desk"].protocol
+    spoken = spoken(made["desk"])
     assert (spoken.press, spoken.release, spoken.debounce_ms) == ("P", ("R", "r"), 5)
     assert (spoken.send.muted, spoken.send.live, spoken.send.pending) == (None, "L", "P?")
     assert made["desk"].device.press_mode is PressMode.TOGGLE
@@ -142,8 +154,8 @@ def test_of_two_that_fit_the_open_one_stays() -> None:
 def test_without_a_profile_the_board_decides() -> None:
     config = device(id="desk", port="/dev/ttyACM0", serial={"debounce_ms": 5})
     made, _ = plan([config], [node("/dev/ttyACM0", "Talk")])
-    assert made["desk"].protocol.press == "P"
-    assert made["desk"].protocol.debounce_ms == 5
+    assert spoken(made["desk"]).press == "P"
+    assert spoken(made["desk"]).debounce_ms == 5
     made, (verdict,) = plan([config], [node("/dev/ttyACM0", "Other")])
     assert not made
     assert "name a 'profile'" in verdict.reason
@@ -160,7 +172,7 @@ def test_a_serial_section_that_says_enough_needs_no_profile() -> None:
     config = device(id="desk", match={"product": "Talk"}, serial={"toggle": {"hex": "01"}})
     made, _ = plan([config], [node("/dev/ttyACM0", "Talk")])
     assert made["desk"].profile_id is None
-    assert made["desk"].protocol.press is None
+    assert spoken(made["desk"]).press is None
 
 
 @pytest.mark.parametrize(
@@ -170,10 +182,14 @@ def test_a_serial_section_that_says_enough_needs_no_profile() -> None:
         ({"id": "a b", "port": "/x"}, "1 to 64"),
         ({"id": "desk", "port": "/x", "match": {"product": "x"}}, "give one"),
         ({"id": "desk", "port": "ttyUSB0"}, "begins with /"),
-        ({"id": "desk", "match": {"vendor_id": "10c4"}}, "which USB-serial chip"),
+        ({"id": "desk", "match": {"vendor_id": "10c4"}, "serial": {"toggle": "T"}}, "which USB-serial chip"),
+        ({"id": "desk", "match": {"vendor_id": "10c4"}, "profile": "knob"}, "device desk: .*which USB-serial chip"),
+        ({"id": "desk", "port": "/x", "serial": {"toggle": "T"}, "headset": {}}, "two kinds of device"),
+        ({"id": "desk", "port": "/x", "profile": "phones", "serial": {"toggle": "T"}}, "'phones' is a headset's"),
+        ({"id": "desk", "port": "/x", "headset": {"mute_knd": "momentary"}}, "device desk: headset: .*`mute_knd`"),
         ({"id": "desk"}, "which device it is"),
         ({"id": "desk", "profile": "knob"}, "which device it is"),
-        ({"id": "desk", "port": "/x", "profile": "nob"}, "'nob' is unknown; there are talk, knob"),
+        ({"id": "desk", "port": "/x", "profile": "nob"}, "'nob' is unknown; there are talk, phones, knob"),
         ({"id": "desk", "port": "/x", "profile": "knob", "press_mode": "push_to_talk"}, "device desk: .*release"),
         ({"id": "desk", "port": "/x", "serial": {"togle": "x"}}, "device desk: serial: .*`togle`"),
         ({"id": "desk", "port": "/x", "profile": "talk", "serial": {"release": None}}, "belong together"),

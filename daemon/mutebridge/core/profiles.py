@@ -29,6 +29,7 @@ class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
     """A device node that is there: `path` in /dev, the udev links to it, and what USB says of the device behind it.
 
     `vendor_id` and `product_id` are four lower-case hexadecimal digits; `links` are full paths, sorted.
+    `physical_path` is the socket it is plugged into, as the kernel names it. `report_descriptor` is a HID device's.
     """
 
     path: str
@@ -39,6 +40,8 @@ class DeviceNode(msgspec.Struct, frozen=True, kw_only=True):
     serial_number: str | None = None
     vendor_id: str | None = None
     product_id: str | None = None
+    physical_path: str | None = None
+    report_descriptor: bytes = b""
     driver: str | None = None
 
     @property

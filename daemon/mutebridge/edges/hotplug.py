@@ -26,6 +26,7 @@ from typing import Any
 from mutebridge.core.profiles import DeviceNode
 
 SCAN_S = 5.0
+_BUS_USB = "0003"  # BUS_USB of <linux/input.h>, as HID_ID has it
 # One plug makes several events; they are told as one.
 GATHER_S = 0.02
 GATHER_AT_MOST = 10
@@ -58,9 +59,21 @@ def _node(entry: Path, subsystem: str, root: Path, links: dict[str, list[str]]) 
     # A terminal without a device behind it is a console; a port of type 0 is a driver's reserve without a chip.
     if not (entry / "device").exists() or _read(entry / "type") == "0":
         return None
+    facts = _hid_facts(entry / "device", root) if subsystem == "hidraw" else _usb_facts(entry / "device", root)
     name = next((line[8:] for line in _read(entry / "uevent").splitlines() if line.startswith("DEVNAME=")), entry.name)
-    usb = next((up for up in _ancestors(entry / "device", root) if (up / "idVendor").exists()), None)
-    facts = {
+    driver = entry / "device/driver"
+    return DeviceNode(
+        path=f"/dev/{name}",
+        subsystem=subsystem,
+        links=tuple(sorted(links.get(name, ()))),
+        driver=driver.resolve().name if driver.exists() else None,
+        **facts,
+    )
+
+
+def _usb_facts(device: Path, root: Path) -> dict[str, Any]:
+    usb = next((up for up in _ancestors(device, root) if (up / "idVendor").exists()), None)
+    return {
         key: _read(usb / attribute) or None
         for key, attribute in (
             ("manufacturer", "manufacturer"),
@@ -71,14 +84,22 @@ def _node(entry: Path, subsystem: str, root: Path, links: dict[str, list[str]]) 
         )
         if usb is not None
     }
-    driver = entry / "device/driver"
-    return DeviceNode(
-        path=f"/dev/{name}",
-        subsystem=subsystem,
-        links=tuple(sorted(links.get(name, ()))),
-        driver=driver.resolve().name if driver.exists() else None,
+
+
+def _hid_facts(device: Path, root: Path) -> dict[str, Any]:
+    """Return what the HID device says of itself; USB's strings only where it is on USB, not behind an adapter there."""
+    said = dict(line.split("=", 1) for line in _read(device / "uevent").splitlines() if "=" in line)
+    bus, vendor, product = (*said.get("HID_ID", "").split(":"), "", "", "")[:3]
+    facts = _usb_facts(device, root) if bus.endswith(_BUS_USB) else {}
+    return {
         **facts,
-    )
+        "product": facts.get("product") or said.get("HID_NAME") or None,
+        "serial_number": facts.get("serial_number") or said.get("HID_UNIQ") or None,
+        "vendor_id": vendor[-4:].lower() or None,
+        "product_id": product[-4:].lower() or None,
+        "physical_path": said.get("HID_PHYS") or None,
+        "report_descriptor": _read_bytes(device / "report_descriptor"),
+    }
 
 
 def _ancestors(device: Path, root: Path) -> Iterator[Path]:
@@ -104,6 +125,13 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""  # the device left while it was looked at
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 class Hotplug:

@@ -271,7 +271,12 @@ class App:
 
     def _configure_devices(self) -> None:
         wanted = self._config
-        self._attachments.configure(wanted.devices, known_devices=wanted.known_devices, press_mode=wanted.press_mode)
+        self._attachments.configure(
+            wanted.devices,
+            known_devices=wanted.known_devices,
+            press_mode=wanted.press_mode,
+            keep_mute_key=wanted.keep_mute_key_from_desktop,
+        )
 
     def _reload(self) -> None:
         self._service.reloading()

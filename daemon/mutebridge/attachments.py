@@ -13,23 +13,30 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from mutebridge.core.assignment import Assignment, DeviceConfig, Verdict, assign, check
+from mutebridge.core.assignment import HIDRAW, Assignment, DeviceConfig, KeepMuteKey, Verdict, assign, check
 from mutebridge.core.events import DeviceAttached, DeviceDetached, Event, PressMode
+from mutebridge.core.headset_protocol import HeadsetProtocol
 from mutebridge.core.lights import DARK, Lights
 from mutebridge.core.profiles import Profile
+from mutebridge.edges import headset, serial_button
+from mutebridge.edges.desktop_key import DesktopKey
+from mutebridge.edges.headset import Headset
 from mutebridge.edges.hotplug import Hotplug, list_nodes
-from mutebridge.edges.serial_button import SerialButton, remedy
+from mutebridge.edges.serial_button import SerialButton
 
-SUBSYSTEMS = ("tty",)
+SUBSYSTEMS = ("tty", HIDRAW)
 # How long a device that is taken out of the configuration may take to show its last, dark lights.
 CLOSE_S = 2.0
+
+
+Button = SerialButton | Headset
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """What `mutebridge devices` says about one device node, or about a configured device that is not there.
 
     `state`: `open`, `opening`, `closed` (it would be opened), `unused`, `absent` or `trouble`; `problem` says why and
-    what to do.
+    what to do. `why` says of each item that a HID device may have how it was found, or why it is not offered.
     """
 
     port: str | None
@@ -41,6 +48,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     can: tuple[str, ...] = ()
     profile: str | None = None
     problem: str = ""
+    why: dict[str, str] = {}
     links: tuple[str, ...] = ()
     manufacturer: str | None = None
     product: str | None = None
@@ -66,21 +74,28 @@ class Attachments:
         self._configs: tuple[DeviceConfig, ...] = ()
         self._known_devices = True
         self._press_mode: PressMode | None = None
+        self._keep_mute_key = KeepMuteKey.AUTO
+        self._kept_keys: dict[str, KeepMuteKey] = {}  # how each headset was made
         self._running = False
         self._lock = threading.RLock()
         self._watch_lock = threading.Lock()
         # Replaced as a whole, never changed: `show` looks into it without a lock.
-        self._open: dict[str, SerialButton] = {}
-        self._closing: list[SerialButton] = []
+        self._open: dict[str, Button] = {}
+        self._closing: list[Button] = []
         self._hotplug = Hotplug(self._look, SUBSYSTEMS)
 
     def configure(
-        self, devices: Sequence[DeviceConfig], *, known_devices: bool = True, press_mode: PressMode | None = None
+        self,
+        devices: Sequence[DeviceConfig],
+        *,
+        known_devices: bool = True,
+        press_mode: PressMode | None = None,
+        keep_mute_key: KeepMuteKey = KeepMuteKey.AUTO,
     ) -> None:
         """Want these devices from now on; ValueError, and no change, when one can never work.
 
-        `known_devices`: whether boards that a profile recognises are used without being configured. `press_mode`: that
-        of every button that can do it and whose own configuration names none.
+        `known_devices`: whether devices that are recognised are used without being configured. `press_mode`: that of
+        every button that can do it and whose own configuration names none; `keep_mute_key`: the same for that.
         """
         ids = [device.id for device in devices]
         for device in devices:
@@ -91,6 +106,7 @@ class Attachments:
             self._configs = tuple(devices)
             self._known_devices = known_devices
             self._press_mode = press_mode
+            self._keep_mute_key = keep_mute_key
         self._look()
 
     def start(self) -> None:
@@ -157,11 +173,11 @@ class Attachments:
             if not self._running:
                 return
             before, after = self._open, {}
-            starting: list[SerialButton] = []
+            starting: list[Button] = []
             for wanted in self._plan()[0]:
                 button = before.get(wanted.device.id)
-                if button is None or (button.port, button.protocol) != (wanted.port, wanted.protocol):
-                    button = SerialButton(wanted.device, wanted.port, wanted.protocol, self._hear, self._now)
+                if button is None or not self._is_as(wanted, button):
+                    button = self._button(wanted)
                     starting.append(button)
                 elif button.device != wanted.device:
                     button.update(wanted.device)
@@ -179,8 +195,22 @@ class Attachments:
                 button.start(after=rivals)
         self._watch()
 
+    def _is_as(self, wanted: Assignment, button: Button) -> bool:
+        keep = self._kept_keys.get(wanted.device.id, self._keep_of(wanted))
+        return (button.port, button.protocol, keep) == (wanted.port, wanted.protocol, self._keep_of(wanted))
 
-def _sighting(verdict: Verdict, planned: Assignment | None, button: SerialButton | None) -> Sighting:
+    def _keep_of(self, wanted: Assignment) -> KeepMuteKey:
+        return wanted.keep_mute_key or self._keep_mute_key
+
+    def _button(self, wanted: Assignment) -> Button:
+        if not isinstance(wanted.protocol, HeadsetProtocol):
+            return SerialButton(wanted.device, wanted.port, wanted.protocol, self._hear, self._now)
+        keep = self._kept_keys[wanted.device.id] = self._keep_of(wanted)
+        key = DesktopKey(wanted.port, keeps=keep is not KeepMuteKey.OFF, any_usage=keep is KeepMuteKey.ON)
+        return Headset(wanted.device, wanted.port, wanted.protocol, self._hear, self._now, key)
+
+
+def _sighting(verdict: Verdict, planned: Assignment | None, button: Button | None) -> Sighting:
     state, problem = _state(verdict, planned, button)
     device = planned.device if planned is not None else None
     node = verdict.node
@@ -195,11 +225,12 @@ def _sighting(verdict: Verdict, planned: Assignment | None, button: SerialButton
         can=device.can if device is not None else (),
         profile=verdict.profile_id,
         problem=problem,
+        why=verdict.why,
         **({fact: getattr(node, fact) for fact in facts} if node is not None else {}),
     )
 
 
-def _state(verdict: Verdict, planned: Assignment | None, button: SerialButton | None) -> tuple[str, str]:
+def _state(verdict: Verdict, planned: Assignment | None, button: Button | None) -> tuple[str, str]:
     if planned is None:
         if verdict.device_id is None:
             return "unused", verdict.reason
@@ -210,5 +241,6 @@ def _state(verdict: Verdict, planned: Assignment | None, button: SerialButton | 
     if not os.path.exists(planned.port):  # noqa: PTH110 - a string in
         return "absent", "not plugged in"
     if not os.access(planned.port, os.R_OK | os.W_OK):
-        return "trouble", f"permission denied: {remedy(planned.port)}"
+        edge = headset if isinstance(planned.protocol, HeadsetProtocol) else serial_button
+        return "trouble", f"permission denied: {edge.remedy(planned.port)}"
     return "closed", ""

@@ -242,6 +242,11 @@ def _add_devices_arguments(parser: argparse.ArgumentParser) -> None:
         type=_vendor_product,
         help="with --descriptor: the ids of the device, such as 046d:0a37, for the profiles that are known for it",
     )
+    parser.add_argument(
+        "--hwdb",
+        action="store_true",
+        help="print entries for udev's hardware database that keep the headsets' mute keys from the desktop for good",
+    )
 
 
 def _devices(args: argparse.Namespace) -> int:
@@ -256,7 +261,14 @@ def _devices(args: argparse.Namespace) -> int:
     attachments = Attachments(lambda _event: None, time.monotonic, load_profiles())
     attachments.configure(config.devices, known_devices=config.known_devices)
     sightings = attachments.describe()
-    if args.json:
+    if args.hwdb:
+        from mutebridge.core import hwdb
+
+        headsets = [s for s in sightings if s.kind == "hid" and "mute button" in s.can]
+        _say(
+            hwdb.entries((s.product or "", s.vendor_id, s.product_id) for s in headsets if s.vendor_id and s.product_id)
+        )
+    elif args.json:
         import msgspec
 
         _say(msgspec.json.encode({"devices": sightings}).decode() + "\n")
@@ -266,7 +278,7 @@ def _devices(args: argparse.Namespace) -> int:
 
 
 _NOTHING_PLUGGED_IN = """\
-No serial port is plugged in, and none is configured. A button on a serial port
+No serial port and no HID device is plugged in, and none is configured. A button
 appears here as soon as the kernel knows it (dmesg tells when it does not).
 Without a button: mutebridge demo
 """
@@ -286,6 +298,7 @@ def _shown(sighting: "Sighting") -> str:
         "profile": sighting.profile,
         "press mode": sighting.press_mode,
         "can": ", ".join(sighting.can),
+        "button": sighting.why.get("mute_button") if sighting.can else None,
     }
     lines += [f"  {key + ':':<11}{value}" for key, value in details.items() if value]
     return "\n".join(lines) + "\n"
@@ -453,7 +466,8 @@ _COMMANDS = {
         "  mutebridge devices --json\n"
         "  mutebridge devices --descriptor /sys/class/hidraw/hidraw0/device/report_descriptor\n"
         "  hid-recorder | mutebridge devices --descriptor - --json\n"
-        "  mutebridge devices --descriptor '05 0b 09 05 a1 01 ...' --vendor-product 046d:0a37\n\n"
+        "  mutebridge devices --descriptor '05 0b 09 05 a1 01 ...' --vendor-product 046d:0a37\n"
+        "  mutebridge devices --hwdb > 70-mutebridge.hwdb\n\n"
         "It opens no device, so it may run beside the service. What --descriptor reads may be a binary file, what\n"
         "hid-recorder or usbhid-dump prints, or hexadecimal. Ends with 65 when that is broken, and says at which byte.",
     ),

@@ -18,7 +18,7 @@ import msgspec
 
 from mutebridge import typed_yaml
 from mutebridge.core import assignment
-from mutebridge.core.assignment import DeviceConfig
+from mutebridge.core.assignment import DeviceConfig, KeepMuteKey
 from mutebridge.core.contract import DEFAULT_PREFIX, Topics, valid_name
 from mutebridge.core.events import Level, PressMode
 from mutebridge.core.hook_switch import HookSwitch
@@ -51,6 +51,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     press_mode: PressMode | None = None
     hook_switch: HookSwitch = HookSwitch.IGNORE
     known_devices: bool = True
+    keep_mute_key_from_desktop: KeepMuteKey = KeepMuteKey.AUTO
     broker: BrokerSettings = BrokerSettings()
     devices: tuple[DeviceConfig, ...] = ()
 

@@ -26,6 +26,7 @@ import struct
 import termios
 import threading
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import serial
 
@@ -95,14 +96,14 @@ class SerialButton:
         self._bell = _Bell()
         self._light = _Light(self._bell)
         self._thread = threading.Thread(target=self._run, name=f"serial {device.id}", daemon=True)
-        self._after: Sequence[SerialButton] = ()
+        self._after: Sequence[_Stoppable] = ()
         self._renamed: Device | None = None
         self._retry = False
         self._ready_at = 0.0
         self._stop_by: float | None = None
         self._final = DARK
 
-    def start(self, after: "Sequence[SerialButton]" = ()) -> None:
+    def start(self, after: "Sequence[_Stoppable]" = ()) -> None:
         """Open the port, once those in `after`, which had the port or the name before, have let go of it."""
         self._after = after
         self._thread.start()
@@ -282,6 +283,10 @@ class SerialButton:
         if problem != self.problem:
             self.problem = problem
             _log.log(logging.INFO if quietly else logging.WARNING, "%s: %s", self.device.name, problem)
+
+
+class _Stoppable(Protocol):
+    def wait_stopped(self, timeout_s: float) -> bool: ...
 
 
 class _Bell:

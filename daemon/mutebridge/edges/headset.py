@@ -1,0 +1,532 @@
+"""One HID device: a node that is opened, listened to, and told what to show.
+
+The counterpart of `serial_button` for headsets and for buttons that are HID; whoever holds several devices need not
+tell them apart. What a report means, and what is to be written, is the session's business (`core.handshake`).
+
+Decisions
+    Waiting. hidapi names no file descriptor, and its `close` does not wake a blocked `read`: a thread in `read` could
+    only be left behind. So the descriptor that hidapi opened is looked up among the process's own, by the device number
+    of the node, and the device's thread blocks in poll(2) on it and on an eventfd: no polling, and woken at once by a
+    report, an unplug, `stop`, or a new deadline. `read` is called only when there is something to read.
+    Opening. The node is opened once by hand before hidapi does it: that gives the errno that hidapi keeps to itself,
+    and it waits for a device that is slow to wake without holding the interpreter's lock, as hidapi's `open_path` does.
+    Writing. On USB a write is a transfer that may take up to five seconds, so each open device has a second thread that
+    writes. It is handed reports, one for each report id, the newest; so a device that takes nothing delays neither
+    itself nor another. hidapi allows one `read` beside other calls, but no `close`: the writing thread closes, last.
+    A device that is stuck in a write when it should close is left to its thread.
+    Acknowledgements are handed to that thread before the press is told to anybody; they leave first because whatever
+    follows from the press is handed over later.
+    Floods. Reports beyond REPORTS_PER_SECOND are left in the kernel, which keeps 63 and drops the rest.
+"""
+
+import contextlib
+import errno
+import grp
+import logging
+import os
+import select
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
+from mutebridge.core.headset_protocol import HeadsetProtocol, Session
+from mutebridge.core.lights import DARK, Lights, MicLight
+
+MAX_REPORT_BYTES = 4096  # what is longer is cut: no button lies beyond
+# More than any headset sends; at full speed USB carries 1000 reports a second.
+REPORTS_PER_SECOND = 1000.0
+REPORTS_AT_ONCE = 200.0
+FLOOD_PAUSE_S = 0.05
+# Far beyond what fingers do.
+EVENTS_PER_SECOND = 100
+RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# A device that worked for so long is tried again as if for the first time.
+STEADY_S = 10.0
+# After so many tries a node that is not there is waited for without a clock.
+RETRIES_WHILE_ABSENT = 4
+# A new node belongs to root until udev's rules have run.
+RETRIES_WHILE_FORBIDDEN = 2
+# How long a lost device may take to end its last write before it is left to its thread.
+CLOSE_LOST_S = 0.5
+
+_log = logging.getLogger(__name__)
+_opening = threading.Lock()
+
+
+class HeadsetError(Exception):
+    """A device cannot be used; the message is for people.
+
+    `absent`: nothing is there. `forbidden`: there is no permission. `hopeless`: waiting will not mend it.
+    """
+
+    def __init__(self, message: str, *, absent: bool = False, forbidden: bool = False, hopeless: bool = False) -> None:
+        super().__init__(message)
+        self.absent = absent
+        self.forbidden = forbidden
+        self.hopeless = hopeless
+
+
+class InputNodes(Protocol):
+    """The device's other face, which the desktop sees; used from the threads of the device only.
+
+    `fds` are to be waited for; `lamps_changed` reads one of them and returns whether somebody switched a lamp of the
+    device, and false for good when it is gone. `keep` takes the mute key from the desktop, or gives it back.
+    """
+
+    @property
+    def fds(self) -> Sequence[int]: ...
+    def open(self) -> None: ...
+    def lamps_changed(self, fd: int) -> bool: ...
+    def keep(self, kept: bool) -> None: ...
+    def close(self) -> None: ...
+
+
+class Headset:
+    """A HID device at `port`, the path of its hidraw node.
+
+    `feed` is called from the device's thread with `DeviceAttached` once it is ready, its presses, and `DeviceDetached`
+    when it is lost or stopped. `now` is a monotonic clock in seconds. `problem` says for people why it is not open,
+    `absent` whether nothing is there. `input_nodes`: None leaves the desktop alone.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        port: str,
+        protocol: HeadsetProtocol,
+        feed: Callable[[Event], None],
+        now: Callable[[], float],
+        input_nodes: InputNodes | None = None,
+    ) -> None:
+        self.device = device
+        self.port = port
+        self.protocol = protocol
+        self.problem: str | None = None
+        self.absent = False
+        self.ready = False
+        self._feed = feed
+        self._now = now
+        self._input_nodes = input_nodes
+        self._bell = _Bell()
+        self._thread = threading.Thread(target=self._run, name=f"hid {device.id}", daemon=True)
+        self._after: Sequence[_Stoppable] = ()
+        self._renamed: Device | None = None
+        self._retry = False
+        self._ready_at = 0.0
+        self._stop_by: float | None = None
+        self._final = DARK
+        # The session and its writer change together, under the lock; None: not open.
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._writer: _Writer | None = None
+        self._last_writer: _Writer | None = None
+
+    def start(self, after: "Sequence[_Stoppable]" = ()) -> None:
+        """Open the device, once those in `after`, which had the node or the name before, have let go of it."""
+        self._after = after
+        self._thread.start()
+
+    def show(self, lights: Lights) -> None:
+        """Show `lights` as soon as the device takes them; never blocks. The latest call wins."""
+        with self._lock:
+            if self._session is not None and self._writer is not None and self._stop_by is None:
+                self._show(self._session, self._writer, lights)
+
+    def update(self, device: Device) -> None:
+        """Take a new name or press mode without touching the device."""
+        self._renamed = device
+        self._bell.ring()
+
+    def retry(self) -> None:
+        """Try now what would be tried later: something was plugged in."""
+        self._retry = True
+        self._bell.ring()
+
+    def ask_to_stop(self, timeout_s: float, final: Lights = DARK) -> None:
+        """Write `final`, as far as the device takes it in `timeout_s`, then close."""
+        self._final = final
+        self._stop_by = self._now() + timeout_s
+        self._bell.ring()
+
+    def wait_stopped(self, timeout_s: float) -> bool:
+        """Return whether the device is closed; one that hangs in the kernel is left behind."""
+        until = self._now() + timeout_s
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        last = self._last_writer
+        return not self._thread.is_alive() and (last is None or last.finish(max(0.0, until - self._now())))
+
+    def stop(self, timeout_s: float, final: Lights = DARK) -> bool:
+        """Do both; return whether the device was closed in time."""
+        self.ask_to_stop(timeout_s * 0.8, final)
+        return self.wait_stopped(timeout_s)
+
+    # --- the device's thread ------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        for rival in self._after:
+            rival.wait_stopped(RETRY_S[-1])
+        self._after = ()
+        failures = 0
+        while self._stop_by is None:
+            self._retry = False
+            try:
+                node = _Node(self.port, self.protocol.descriptor)
+            except HeadsetError as error:
+                if not error.forbidden or failures >= RETRIES_WHILE_FORBIDDEN:
+                    self._report(str(error), quietly=error.absent)
+                self._wait(failures, error)
+                failures += 1
+                continue
+            lost = self._serve(node)
+            failures = 0 if self.ready and self._now() - self._ready_at > STEADY_S else failures + 1
+            if self.ready:
+                self.ready = False
+                self._feed(DeviceDetached(self.device.id, lost))
+            if self._stop_by is None:
+                self._report(lost)
+                self._wait(failures, None)
+
+    def _wait(self, failures: int, error: HeadsetError | None) -> None:
+        """Wait for the next try: a while, or, when only a change outside can help, for `retry`."""
+        unplugged = error is not None and error.absent and failures >= RETRIES_WHILE_ABSENT
+        for_good = unplugged or (error is not None and error.hopeless)
+        until = None if for_good else self._now() + RETRY_S[min(failures, len(RETRY_S) - 1)]
+        while self._stop_by is None and not self._retry:
+            self._take_new_name()
+            left = None if until is None else until - self._now()
+            if left is not None and left <= 0:
+                return
+            self._bell.wait(left)
+
+    def _serve(self, node: "_Node") -> str:
+        """Attach, listen, show the last lights; return why that ended."""
+        self._last_writer = writer = _Writer(node, self._written, self._input_nodes, self.device.id)
+        session = self.protocol.session(self.device.id)
+        try:
+            if self._input_nodes is not None:
+                self._input_nodes.open()
+            with self._lock:
+                self._session, self._writer = session, writer
+            self._attach()
+            self._listen(node, session, writer)
+        except HeadsetError as error:
+            lost = str(error)
+        else:
+            lost = "stopped"
+        with self._lock:
+            self._session = self._writer = None
+            if self._stop_by is not None:
+                self._show(session, writer, self._final)
+        until = self._now() + CLOSE_LOST_S if self._stop_by is None else self._stop_by
+        if not writer.finish(max(0.0, until - self._now())):
+            _log.warning("%s: it takes nothing and cannot be closed", self.device.name)
+        return lost
+
+    def _attach(self) -> None:
+        _log.info("%s: open at %s", self.device.name, self.port)
+        self.problem, self.absent = None, False
+        self.ready = True
+        self._ready_at = self._now()
+        self._take_new_name(tell=False)
+        self._feed(DeviceAttached(self.device))
+
+    def _listen(self, node: "_Node", session: Session, writer: "_Writer") -> None:
+        flood = _Flood(self.device.name)
+        noticed = False
+        while self._stop_by is None:
+            with self._lock:
+                wake_at = session.wake_at
+            now = self._now()
+            paused = flood.paused_until > now
+            due = [at for at in (wake_at, flood.paused_until if paused else None) if at is not None]
+            inputs = self._input_nodes.fds if self._input_nodes is not None else ()
+            ready = self._bell.wait(
+                max(0.0, min(due) - now) if due else None, *(() if paused else (node.fd,)), *inputs, hung_up=node.fd
+            )
+            now = self._now()
+            if wake_at is not None and now >= wake_at:
+                self._deal(session.timed, writer, flood, now)
+            if node.fd in ready and not paused:
+                self._read(node, session, writer, flood)
+            self._hear_of_lamps(ready, session, writer)
+            self._take_new_name()
+            if not noticed and (notice := getattr(session, "notice", None)) is not None:
+                noticed = True
+                _log.info("%s", notice)
+
+    def _read(self, node: "_Node", session: Session, writer: "_Writer", flood: "_Flood") -> None:
+        data = node.read()
+        now = self._now()
+        if data:
+            flood.note_report(now)
+            self._deal(lambda at: session.report(data, at), writer, flood, now)
+
+    def _deal(
+        self,
+        ask: Callable[[float], tuple[list[Event], list[bytes]]],
+        writer: "_Writer",
+        flood: "_Flood",
+        now: float,
+    ) -> None:
+        """Ask the session, hand over what it wants written, then tell what happened."""
+        with self._lock:
+            events, writes = ask(now)
+            writer.put(writes)
+        flood.note_events(len(events), now)
+        for event in events:
+            self._feed(event)
+
+    def _hear_of_lamps(self, ready: "set[int]", session: Session, writer: "_Writer") -> None:
+        """Somebody else switched a lamp of the device: what we wrote may be gone."""
+        nodes = self._input_nodes
+        if nodes is not None and any(nodes.lamps_changed(fd) for fd in nodes.fds if fd in ready):
+            with self._lock:
+                writer.put(session.disturbed(self._now()))
+
+    def _show(self, session: Session, writer: "_Writer", lights: Lights) -> None:
+        before = session.wake_at
+        writer.put(session.show(lights, self._now()))
+        writer.keep(lights.off_hook and lights.mic is not MicLight.OFF)
+        if session.wake_at != before and threading.current_thread() is not self._thread:
+            self._bell.ring()
+
+    def _written(self, report: bytes, ok: bool) -> None:
+        """Hear from the writing thread what became of a report."""
+        with self._lock:
+            if self._session is not None:
+                self._session.written(report, self._now(), ok=ok)
+                if not ok and self._session.wake_at is not None:
+                    self._bell.ring()
+
+    def _take_new_name(self, *, tell: bool = True) -> None:
+        if (device := self._renamed) is not None:
+            self._renamed = None
+            self.device = device
+            if tell and self.ready:
+                self._feed(DeviceAttached(device))
+
+    def _report(self, problem: str, *, quietly: bool = False) -> None:
+        self.absent = quietly
+        if problem != self.problem:
+            self.problem = problem
+            _log.log(logging.INFO if quietly else logging.WARNING, "%s: %s", self.device.name, problem)
+
+
+class _Stoppable(Protocol):
+    def wait_stopped(self, timeout_s: float) -> bool: ...
+
+
+class _Bell:
+    """Wakes a thread that waits for file descriptors."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __del__(self) -> None:
+        # Whoever may still ring holds a reference, so the number cannot be another file's by then.
+        os.close(self._fd)
+
+    def ring(self) -> None:
+        os.eventfd_write(self._fd, 1)
+
+    def wait(self, timeout_s: float | None, *fds: int, hung_up: int = -1) -> set[int]:
+        """Return which of `fds` can be read, when one can, when rung, when `hung_up` hangs up, or after `timeout_s`."""
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        if hung_up >= 0:
+            poller.register(hung_up, 0)
+        for fd in fds:
+            poller.register(fd, select.POLLIN)
+        # Rounded up: a moment too early would only be waited for again.
+        ready = poller.poll(None if timeout_s is None else int(timeout_s * 1000) + 1)
+        if any(fd == self._fd for fd, _ in ready):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._fd)
+        if any(fd == hung_up and events & (select.POLLHUP | select.POLLERR) for fd, events in ready):
+            raise HeadsetError("unplugged")
+        return {fd for fd, _ in ready}
+
+
+class _Writer:
+    """Writes to one open device in a thread of its own, and closes it: for each report id the newest report."""
+
+    def __init__(
+        self, node: "_Node", written: Callable[[bytes, bool], None], inputs: InputNodes | None, name: str
+    ) -> None:
+        self._node = node
+        self._written = written
+        self._inputs = inputs
+        self._wanted = threading.Condition()
+        self._reports: dict[int, bytes] = {}
+        self._keep: bool | None = None
+        self._finishing = False
+        self._thread = threading.Thread(target=self._run, name=f"hid lamps {name}", daemon=True)
+        self._thread.start()
+
+    def put(self, reports: Sequence[bytes]) -> None:
+        """Have these written soon, in their order."""
+        if reports:
+            with self._wanted:
+                self._reports |= {report[0]: report for report in reports}
+                self._wanted.notify()
+
+    def keep(self, kept: bool) -> None:
+        """Have the mute key kept from the desktop, or given back, soon."""
+        with self._wanted:
+            self._keep = kept
+            self._wanted.notify()
+
+    def finish(self, timeout_s: float) -> bool:
+        """Write what is left, give back the mute key and close; return whether that took no longer than `timeout_s`."""
+        with self._wanted:
+            self._finishing = True
+            self._wanted.notify()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            while (work := self._next()) is not None:
+                report, keep = work
+                if report is not None:
+                    self._written(report, self._node.write(report))
+                if keep is not None and self._inputs is not None:
+                    self._inputs.keep(keep)
+        finally:
+            if self._inputs is not None:
+                self._inputs.close()
+            self._node.close()
+
+    def _next(self) -> tuple[bytes | None, bool | None] | None:
+        with self._wanted:
+            while not self._reports and self._keep is None:
+                if self._finishing:
+                    return None
+                self._wanted.wait()
+            keep, self._keep = self._keep, None
+            report_id = next(iter(self._reports), None)
+            return (None if report_id is None else self._reports.pop(report_id)), keep
+
+
+class _Node:
+    """An open hidraw node; HeadsetError for everything that can be wrong with it."""
+
+    def __init__(self, path: str, descriptor: bytes) -> None:
+        self._path = path
+        self._device, self.fd = _open(path)
+        if bytes(self._device.get_report_descriptor()) != descriptor:
+            self.close()
+            raise HeadsetError(f"{path}: another device came in its place")
+
+    def read(self) -> bytes:
+        """Return one report; empty when there is none."""
+        try:
+            return bytes(self._device.read(MAX_REPORT_BYTES, 1))
+        except OSError:
+            raise HeadsetError(f"{self._path}: unplugged") from None
+
+    def write(self, report: bytes) -> bool:
+        """Return whether the device took it."""
+        try:
+            return bool(self._device.write(report) == len(report))
+        except (OSError, ValueError):
+            return False
+
+    def close(self) -> None:
+        self._device.close()
+
+
+def _open(path: str) -> tuple[Any, int]:
+    """Return hidapi's device and the file descriptor it waits on."""
+    import hidraw  # noqa: PLC0415 - only those who have a HID device pay for it
+
+    try:
+        first = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _explained(path, error) from None
+    try:
+        number = os.fstat(first)
+        if not stat.S_ISCHR(number.st_mode):
+            raise HeadsetError(f"{path}: this is not a HID device", hopeless=True)
+        with _opening:
+            before = _descriptors(number.st_rdev)
+            device = hidraw.device()
+            try:
+                device.open_path(os.fsencode(path))
+            except OSError:
+                raise HeadsetError(f"{path}: unplugged, or not a HID device") from None
+            new = _descriptors(number.st_rdev) - before
+    finally:
+        os.close(first)
+    if len(new) != 1:
+        device.close()
+        raise HeadsetError(f"{path}: hidapi hides its file descriptor")
+    return device, new.pop()
+
+
+def _descriptors(device_number: int) -> set[int]:
+    """Return this process's file descriptors of a device."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
+        with contextlib.suppress(OSError):
+            if os.fstat(int(name)).st_rdev == device_number:
+                found.add(int(name))
+    return found
+
+
+def _explained(path: str, error: OSError) -> HeadsetError:
+    if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
+        return HeadsetError(f"{path}: not plugged in", absent=True)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return HeadsetError(f"{path}: permission denied: {remedy(path)}", forbidden=True)
+    return HeadsetError(f"{path}: {error.strerror}")
+
+
+def remedy(path: str) -> str:
+    """Say how the person gives this program the right to open `path`."""
+    try:
+        group = grp.getgrgid(os.stat(path).st_gid).gr_name  # noqa: PTH116
+    except (OSError, KeyError):
+        group = "root"
+    if group == "root":
+        return "install the udev rule for headsets, then plug the device in again"
+    user = os.environ.get("USER") or "USER"
+    return f"add the user to its group (sudo usermod -aG {group} {user}, then log in again) or install the udev rule"
+
+
+class _Flood:
+    """Bounds what a device that never stops sending can cost."""
+
+    def __init__(self, name: str) -> None:
+        self.paused_until = float("-inf")
+        self._name = name
+        self._said = False
+        self._left = REPORTS_AT_ONCE
+        self._at = float("-inf")
+        self._second = float("-inf")
+        self._events = 0
+
+    def note_report(self, now: float) -> None:
+        """After too many, pause."""
+        self._left = min(REPORTS_AT_ONCE, self._left + max(0.0, now - self._at) * REPORTS_PER_SECOND)
+        self._at = now
+        self._left -= 1
+        if self._left < 1:
+            self.paused_until = now + FLOOD_PAUSE_S
+            if not self._said:
+                self._said = True
+                many = f"{REPORTS_PER_SECOND:g} reports a second"
+                _log.warning("%s: sends more than %s; the rest is dropped", self._name, many)
+
+    def note_events(self, count: int, now: float) -> None:
+        """HeadsetError when there are more presses than any person makes."""
+        if not count:
+            return
+        if now - self._second >= 1.0:
+            self._second, self._events = now, 0
+        self._events += count
+        if self._events > EVENTS_PER_SECOND:
+            raise HeadsetError(f"more than {EVENTS_PER_SECOND} presses a second: not a button, or a broken one")

@@ -111,9 +111,9 @@ def test_the_configuration_lays_its_keys_over_the_profile() -> None:
         serial={"send": {"muted": None, "pending": "P?"}, "debounce_ms": 5, "release": ["R", "r"]},
     )
     made, _ = plan([config], [node("/dev/ttyACM0", "Talk")])
-    spoken = spoken(made["desk"])
-    assert (spoken.press, spoken.release, spoken.debounce_ms) == ("P", ("R", "r"), 5)
-    assert (spoken.send.muted, spoken.send.live, spoken.send.pending) == (None, "L", "P?")
+    talk = spoken(made["desk"])
+    assert (talk.press, talk.release, talk.debounce_ms) == ("P", ("R", "r"), 5)
+    assert (talk.send.muted, talk.send.live, talk.send.pending) == (None, "L", "P?")
     assert made["desk"].device.press_mode is PressMode.TOGGLE
 
 

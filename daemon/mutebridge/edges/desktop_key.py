@@ -194,8 +194,8 @@ class _EventNode:
         os.close(self.fd)
 
     def _listen_only_for(self, kind: int) -> None:
-        types = ctypes.create_string_buffer((1 << kind).to_bytes(4, "little"), 4)
-        fcntl.ioctl(self.fd, _EVIOCSMASK, _MASK.pack(0, 4, ctypes.addressof(types)))
+        types = ctypes.c_uint64(1 << kind)  # the kernel wants whole words
+        fcntl.ioctl(self.fd, _EVIOCSMASK, _MASK.pack(0, ctypes.sizeof(types), ctypes.addressof(types)))
 
     def _keys(self) -> set[int]:
         bits = int.from_bytes(fcntl.ioctl(self.fd, _EVIOCGBIT_KEY, bytes(_KEY_BYTES)), "little")

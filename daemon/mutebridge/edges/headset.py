@@ -28,6 +28,7 @@ import select
 import stat
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
@@ -258,11 +259,20 @@ class Headset:
                 _log.info("%s", notice)
 
     def _read(self, node: "_Node", session: Session, writer: "_Writer", flood: "_Flood") -> None:
-        data = node.read()
-        now = self._now()
-        if data:
-            flood.note_report(now)
-            self._deal(lambda at: session.report(data, at), writer, flood, now)
+        """Read what is there. A report that came while the one before was dealt with counts as having come at once.
+
+        Otherwise a busy moment here would make two presses of one that the device sends twice, a few ms apart.
+        """
+        came_at = self._now()
+        while self._stop_by is None:
+            data = node.read()
+            read_at = self._now()
+            flood.note_report(read_at)
+            if data:
+                self._deal(partial(session.report, data), writer, flood, came_at)
+            if flood.paused_until > read_at or not node.has_report():
+                return
+            came_at = read_at
 
     def _deal(
         self,
@@ -427,6 +437,9 @@ class _Node:
             return bytes(self._device.read(MAX_REPORT_BYTES, 1))
         except OSError:
             raise HeadsetError(f"{self._path}: unplugged") from None
+
+    def has_report(self) -> bool:
+        return bool(select.select([self.fd], [], [], 0)[0])
 
     def write(self, report: bytes) -> bool:
         """Return whether the device took it."""

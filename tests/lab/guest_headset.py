@@ -46,7 +46,7 @@ ALL_KEYS_IN_ONE = bytes.fromhex(
 PLAIN_IDENTITY = identity(0x1209, 0x0001)
 MODELS = {
     "jabra": (JABRA, identity(0x0B0E, 0x24C9), ""),
-    # Under emulation the 3 ms between its doubles take longer.
+    # Under emulation the 3 ms between its doubles may take longer.
     "plantronics": (PLANTRONICS, identity(0x047F, 0xC056), "{duplicate_within_ms: 50}"),
     "echoing": (ECHOING, identity(0x1209, 0x0E01), "{mute_echo_ms: 500}"),
     "maintained": (MAINTAINED, identity(0x1209, 0x0E02), ""),
@@ -134,7 +134,11 @@ def test_a_call_with_presses_at_any_speed(name: str, desk: Desk, plug: Plug) -> 
                 pause(pause_s)
             pause(QUIET_S)
             wait_until_agreed(desk, model)
-        if name != "echoing":  # its echo and a press within the window are one
+            if pause_s == PAUSES_S[0]:
+                assert desk.presses == model.told
+        # An echo and a press within its window are one; so are, if the machine is too busy to tell when they came, two
+        # presses of a headset that doubles.
+        if name not in ("echoing", "plantronics"):
             assert desk.presses == model.told
         if name != "jabra":  # which tells no press while the host has not answered the last
             assert model.told == 3 + 4 * len(PAUSES_S)

@@ -39,6 +39,7 @@ MAX_REPORT_BYTES = 4096  # what is longer is cut: no button lies beyond
 # More than any headset sends; at full speed USB carries 1000 reports a second.
 REPORTS_PER_SECOND = 1000.0
 REPORTS_AT_ONCE = 200.0
+REPORTS_QUEUED = 64  # as many as the kernel keeps
 FLOOD_PAUSE_S = 0.05
 # Far beyond what fingers do.
 EVENTS_PER_SECOND = 100
@@ -259,20 +260,20 @@ class Headset:
                 _log.info("%s", notice)
 
     def _read(self, node: "_Node", session: Session, writer: "_Writer", flood: "_Flood") -> None:
-        """Read what is there. A report that came while the one before was dealt with counts as having come at once.
+        """Read what is there, and what comes while it is dealt with, of which nobody tells when it came.
 
-        Otherwise a busy moment here would make two presses of one that the device sends twice, a few ms apart.
+        It counts as having come at once. Otherwise a busy moment here would make two presses of one that the device
+        sends twice, a few ms apart.
         """
         came_at = self._now()
-        while self._stop_by is None:
-            data = node.read()
-            read_at = self._now()
-            flood.note_report(read_at)
-            if data:
-                self._deal(partial(session.report, data), writer, flood, came_at)
-            if flood.paused_until > read_at or not node.has_report():
+        while self._stop_by is None and (reports := node.read_all()):
+            empty_at = self._now()
+            flood.note_reports(len(reports), empty_at)
+            for report in reports:
+                self._deal(partial(session.report, report), writer, flood, came_at)
+            if flood.paused_until > empty_at:
                 return
-            came_at = read_at
+            came_at = empty_at
 
     def _deal(
         self,
@@ -431,15 +432,17 @@ class _Node:
             self.close()
             raise HeadsetError(f"{path}: another device came in its place")
 
-    def read(self) -> bytes:
-        """Return one report; empty when there is none."""
-        try:
-            return bytes(self._device.read(MAX_REPORT_BYTES, 1))
-        except OSError:
-            raise HeadsetError(f"{self._path}: unplugged") from None
-
-    def has_report(self) -> bool:
-        return bool(select.select([self.fd], [], [], 0)[0])
+    def read_all(self) -> list[bytes]:
+        """Return the reports that are there, in their order."""
+        reports: list[bytes] = []
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        while len(reports) < REPORTS_QUEUED and poller.poll(0):
+            try:
+                reports.append(bytes(self._device.read(MAX_REPORT_BYTES, 1)))
+            except OSError:
+                raise HeadsetError("unplugged") from None
+        return reports
 
     def write(self, report: bytes) -> bool:
         """Return whether the device took it."""
@@ -522,11 +525,11 @@ class _Flood:
         self._second = float("-inf")
         self._events = 0
 
-    def note_report(self, now: float) -> None:
+    def note_reports(self, count: int, now: float) -> None:
         """After too many, pause."""
         self._left = min(REPORTS_AT_ONCE, self._left + max(0.0, now - self._at) * REPORTS_PER_SECOND)
         self._at = now
-        self._left -= 1
+        self._left -= count
         if self._left < 1:
             self.paused_until = now + FLOOD_PAUSE_S
             if not self._said:

@@ -68,7 +68,7 @@ class Desk:
         self.softphone.on_state_change = self._controller.call_changed
         self.softphone.on_mic_state_change = self._controller.mic_changed
         self._said: list[dict[str, Any]] = []
-        listen = ["mosquitto_sub", "-p", str(self.broker.port), "-t", f"mutebridge/v1/{STATION}/bridge/#", "-F", "%j"]
+        listen = ["mosquitto_sub", "-p", str(self.broker.port), "-t", f"mutebridge/v1/{STATION}/#", "-F", "%j"]
         self._sub = subprocess.Popen([*listen], stdout=subprocess.PIPE, text=True)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -84,6 +84,7 @@ class Desk:
         self._sub.kill()
         self._sub.wait()
         self._listener.join(DEADLINE_S)
+        print(*(f"{said['topic'].rpartition('/')[2]}: {said.get('payload')}" for said in self._said), sep="\n")
         self.broker.stop()
 
     @property

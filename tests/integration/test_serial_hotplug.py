@@ -122,6 +122,49 @@ def test_consoles_and_ports_without_a_chip_are_no_boards(tmp_path: Path) -> None
     assert list_nodes(["tty"], tmp_path) == []
 
 
+def hid_into(root: Path, name: str, said: str, usb: dict[str, str] | None = None) -> None:
+    """Lay out sysfs as the kernel does for a HID device, on USB or behind an adapter there."""
+    socket = root / "sys/devices/pci/usb1/1-2"
+    device = socket / "1-2:1.3/0003:1209:0001.0004"
+    entry = device / "hidraw" / name
+    entry.mkdir(parents=True)
+    (root / "sys/class/hidraw").mkdir(parents=True)
+    (root / "sys/class/hidraw" / name).symlink_to(entry)
+    (entry / "device").symlink_to(device)
+    (entry / "uevent").write_text(f"DEVNAME={name}\n")
+    (device / "uevent").write_text(said)
+    (device / "report_descriptor").write_bytes(b"\x05\x0b")
+    for attribute, value in (usb or {}).items():
+        (socket / attribute).write_text(value + "\n")
+
+
+def test_a_usb_headset_is_described_by_its_strings_and_its_descriptor(tmp_path: Path) -> None:
+    said = "HID_ID=0003:00000B0E:000024C9\nHID_NAME=Maker Phones\nHID_PHYS=usb-1-2/input3\nHID_UNIQ=A1\n"
+    usb = {"idVendor": "0b0e", "idProduct": "24c9", "manufacturer": "Maker", "product": "Phones", "serial": "A1"}
+    hid_into(tmp_path, "hidraw2", said, usb)
+    assert list_nodes(["tty", "hidraw"], tmp_path) == [
+        DeviceNode(
+            path="/dev/hidraw2",
+            subsystem="hidraw",
+            manufacturer="Maker",
+            product="Phones",
+            serial_number="A1",
+            vendor_id="0b0e",
+            product_id="24c9",
+            physical_path="usb-1-2/input3",
+            report_descriptor=b"\x05\x0b",
+        )
+    ]
+
+
+def test_a_bluetooth_device_is_not_taken_for_its_adapter(tmp_path: Path) -> None:
+    said = "HID_ID=0005:0000046D:0000B342\nHID_NAME=Keys\nHID_PHYS=\nHID_UNIQ=aa:bb\n"
+    hid_into(tmp_path, "hidraw0", said, {"idVendor": "8087", "idProduct": "0029", "manufacturer": "Adapter"})
+    (node,) = list_nodes(["hidraw"], tmp_path)
+    assert (node.vendor_id, node.product_id, node.product, node.manufacturer) == ("046d", "b342", "Keys", None)
+    assert (node.serial_number, node.physical_path) == ("aa:bb", None)
+
+
 def test_this_machine_can_be_listed() -> None:
     assert all(node.path.startswith("/dev/") for node in list_nodes(["tty", "hidraw", "input"]))
 

@@ -310,7 +310,7 @@ class _Known(msgspec.Struct):
         except ValueError as error:
             return None, msgspec.structs.replace(verdict, reason=str(error))
         verdict = _explained(verdict, protocol)
-        if not protocol.is_known:
+        if not protocol.does_something:
             return None, msgspec.structs.replace(verdict, reason=protocol.why["mute_button"])
         if not self.wanted or (fits := _fits_another(node, self.configs)):
             return None, msgspec.structs.replace(verdict, reason=fits if self.wanted else _SWITCHED_OFF)

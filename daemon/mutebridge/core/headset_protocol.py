@@ -17,13 +17,11 @@ from mutebridge.core.handshake import HeadsetSession
 from mutebridge.core.headset_profile import ControlKind, HeadsetProfile, Means
 from mutebridge.core.profiles import DeviceNode, Profile, headset_layers, resolve_headset
 from mutebridge.core.report_descriptor import DescriptorError, parse
-from mutebridge.core.telephony import LampName, Telephony
+from mutebridge.core.telephony import Telephony
 
 Session = HeadsetSession | BytePatternSession
 
 _CAN_BE_HELD = (ControlKind.MOMENTARY, ControlKind.SELECTOR)
-# Who has one of these is a telephone; a mute lamp alone may be a keyboard's, in one report with Caps Lock.
-_CALL_LAMPS = {LampName.OFF_HOOK, LampName.RING}
 
 
 class HeadsetProtocol(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,12 +36,6 @@ class HeadsetProtocol(msgspec.Struct, frozen=True, kw_only=True):
     def does_something(self) -> bool:
         """Whether the device has anything that a mute button needs."""
         return self.profile.byte_patterns is not None or self.telephony.usable
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it may be used without being configured."""
-        has_button = self.profile.byte_patterns is not None or self.telephony.mute_button is not None
-        return has_button or (self.does_something and bool(_CALL_LAMPS & set(self.telephony.lamps)))
 
     @property
     def why(self) -> dict[str, str]:

@@ -275,6 +275,7 @@ class App:
             wanted.devices,
             known_devices=wanted.known_devices,
             press_mode=wanted.press_mode,
+            hook_switch=wanted.hook_switch,
             keep_mute_key=wanted.keep_mute_key_from_desktop,
         )
 

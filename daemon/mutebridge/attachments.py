@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from mutebridge.core.assignment import HIDRAW, Assignment, DeviceConfig, KeepMuteKey, Verdict, assign, check
 from mutebridge.core.events import DeviceAttached, DeviceDetached, Event, PressMode
 from mutebridge.core.headset_protocol import HeadsetProtocol
+from mutebridge.core.hook_switch import HookSwitch
 from mutebridge.core.lights import DARK, Lights
 from mutebridge.core.profiles import Profile
 from mutebridge.edges import headset, serial_button
@@ -74,6 +76,7 @@ class Attachments:
         self._configs: tuple[DeviceConfig, ...] = ()
         self._known_devices = True
         self._press_mode: PressMode | None = None
+        self._hook_switch = HookSwitch.IGNORE
         self._keep_mute_key = KeepMuteKey.AUTO
         self._kept_keys: dict[str, KeepMuteKey] = {}  # how each headset was made
         self._running = False
@@ -90,12 +93,14 @@ class Attachments:
         *,
         known_devices: bool = True,
         press_mode: PressMode | None = None,
+        hook_switch: HookSwitch = HookSwitch.IGNORE,
         keep_mute_key: KeepMuteKey = KeepMuteKey.AUTO,
     ) -> None:
         """Want these devices from now on; ValueError, and no change, when one can never work.
 
         `known_devices`: whether devices that are recognised are used without being configured. `press_mode`: that of
-        every button that can do it and whose own configuration names none; `keep_mute_key`: the same for that.
+        every button that can do it and whose own configuration names none; `hook_switch`, `keep_mute_key`: what counts
+        for every headset whose own configuration says nothing else.
         """
         ids = [device.id for device in devices]
         for device in devices:
@@ -106,6 +111,7 @@ class Attachments:
             self._configs = tuple(devices)
             self._known_devices = known_devices
             self._press_mode = press_mode
+            self._hook_switch = hook_switch
             self._keep_mute_key = keep_mute_key
         self._look()
 
@@ -157,7 +163,7 @@ class Attachments:
         fixed = {c.fixed_port: os.path.realpath(c.fixed_port) for c in self._configs if c.fixed_port is not None}
         in_use = {device_id: button.port for device_id, button in self._open.items()}
         nodes = list_nodes(SUBSYSTEMS)
-        return assign(
+        made, verdicts = assign(
             self._configs,
             self._profiles,
             nodes,
@@ -166,6 +172,12 @@ class Attachments:
             known_devices=self._known_devices,
             press_mode=self._press_mode,
         )
+        return [self._forwarding(assignment) for assignment in made], verdicts
+
+    def _forwarding(self, wanted: Assignment) -> Assignment:
+        """Say whether what the hook switch says is forwarded."""
+        forwards = (wanted.hook_switch or self._hook_switch) is HookSwitch.FORWARD
+        return replace(wanted, device=replace(wanted.device, hook_switch=forwards)) if forwards else wanted
 
     def _look(self) -> None:
         """Make what is open agree with what is wanted and there."""

@@ -84,12 +84,13 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """A device to be open: at `port`, speaking `protocol`."""
+    """A device to be open: at `port`, speaking `protocol`. None takes what is said for all devices."""
 
     device: Device
     port: str
     protocol: Protocol
     profile_id: str | None = None
+    hook_switch: HookSwitch | None = None
     keep_mute_key: KeepMuteKey | None = None
 
 
@@ -277,6 +278,7 @@ def _headset_assignment(
         port=port,
         protocol=protocol,
         profile_id=profile_id,
+        hook_switch=config.hook_switch,
         keep_mute_key=config.keep_mute_key_from_desktop,
     )
 

@@ -150,7 +150,8 @@ class ControllerState:
         arrived = _Arrived(mic, now, retained)
         if self._is_of_current_call(mic):
             self._take(arrived)
-            self._waiting = None  # an older one, or this one would have been dropped
+            if not _is_older(mic, self._waiting):  # it is where the waiting one came before its epoch was known
+                self._waiting = None
             return True
         if not _is_older(mic, self._waiting):
             self._waiting = arrived

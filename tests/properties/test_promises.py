@@ -93,6 +93,11 @@ class Promises(RuleBasedStateMachine):
         else:
             self.world.attach(name, MODES[name])
 
+    @rule(name=DEVICES, mode=st.sampled_from(list(PressMode)))
+    def reload(self, name: str, mode: PressMode) -> None:
+        if name in self.world.devices:
+            self.world.attach(name, mode)
+
     # --- calls
 
     @rule(name=SOFTPHONES)

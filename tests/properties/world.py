@@ -324,7 +324,8 @@ class World:
         if not self.broker_up or not softphone.delivered:
             return
         event = softphone.delivered[which % len(softphone.delivered)]
-        if event is self.newest_call.get(softphone.name):
+        newest = self.newest_call.get(softphone.name)  # it may be the retained copy of the same message
+        if isinstance(event, CallStateChanged) and isinstance(newest, CallStateChanged) and event.call == newest.call:
             self.note(softphone, event)
         self.feed(event)
 

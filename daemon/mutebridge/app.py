@@ -60,6 +60,7 @@ _log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 2.0
 _TELL_AFTER_S = 0.02
+_TELL_AGAIN_AFTER_S = 1.0
 _MAX_TO_TELL = 1000
 _LEVELS = {level: logging.getLevelNamesMapping()[level.name] for level in Level}
 _ONLINE, _OFFLINE = b"online", b"offline"
@@ -234,10 +235,13 @@ class App:
         self._tell_at = None
         while self._events_to_tell:
             self._broker.publish(self._topics.bridge_event, contract.encode(self._events_to_tell.popleft()), qos=0)
-        while self._devices_to_tell:
-            device_id, state = self._devices_to_tell.popitem()
+        devices, self._devices_to_tell = self._devices_to_tell, {}
+        for device_id, state in devices.items():
             payload = contract.encode(state) if state is not None else b""
-            self._broker.publish(self._topics.bridge_device(device_id), payload, qos=1, retain=True)
+            told = self._broker.publish(self._topics.bridge_device(device_id), payload, qos=1, retain=True)
+            if not told and self._broker.up:  # it is clogged; when it is down, all is told anew once it is up
+                self._devices_to_tell[device_id] = state
+                self._tell_at = now_s() + _TELL_AGAIN_AFTER_S
 
     # --- the broker
 

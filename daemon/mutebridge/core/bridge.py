@@ -24,11 +24,13 @@ from mutebridge.core.commands import REPEAT_AFTER_S, Pending, Press
 from mutebridge.core.contract import (
     Action,
     Command,
+    Mic,
     Outcome,
     PressEvent,
     Result,
     Source,
 )
+from mutebridge.core.controller_clock import ControllerClock
 from mutebridge.core.controller_state import NEVER_HEARD_LIVE
 from mutebridge.core.controllers import Controller, Standing, goes_on, to_mute, to_unmute, why_none_is_connected
 from mutebridge.core.events import (
@@ -357,8 +359,6 @@ class Bridge:
         mic_seq: int | None = None,
     ) -> Command:
         state = controller.state
-        offset_ms = state.clock.offset_ms(self._now)
-        to_theirs_ms = self._unix_ms_at_zero if offset_ms is None else -offset_ms
         device = self._devices.get(press.device_id)
         return Command(
             request_id=self._new_id(),
@@ -367,9 +367,18 @@ class Bridge:
             call_id=state.call_id,
             epoch=state.epoch,
             mic_seq=mic_seq,
-            expires_at=round((self._now + EXPIRES_AFTER_S) * 1000 + to_theirs_ms),
+            expires_at=round(self._their_time_ms(state.clock) + EXPIRES_AFTER_S * 1000),
             source=Source(device=press.device_id, name=device.device.name if device else None),
         )
+
+    def _their_time_ms(self, clock: ControllerClock) -> float:
+        """What a controller's clock says now, rather too little than too much, so that nothing is carried out late."""
+        offset_ms = clock.offset_ms(self._now)
+        if offset_ms is not None:
+            return self._now * 1000 - offset_ms
+        if clock.newest_at_ms is not None:
+            return clock.newest_at_ms
+        return self._now * 1000 + self._unix_ms_at_zero
 
     def _reported(self, controller: Controller) -> bool:
         """Whether this standing wish was reported as sent already; it is from now on."""
@@ -506,6 +515,7 @@ class Bridge:
             state.call_cannot_be_read()
             return
         assert not isinstance(event.call, Unreadable)
+        mic = state.mic
         if event.call is None:
             state.delete_call()
         elif not state.take_call(event.call, self._now, retained=event.retained):
@@ -514,6 +524,8 @@ class Bridge:
             controller.life = state.epoch
             controller.commands.new_epoch()
             controller.hook.new_epoch()
+        if state.mic is not None and state.mic is not mic:  # one that waited for this call
+            self._mic_known(controller, state.mic, None)
         hook = controller.hook.call_arrived(state.call)
         if hook is not None:
             self._hook_ended(controller, hook, Outcome.CONFIRMED)
@@ -532,11 +544,15 @@ class Bridge:
         before = controller.state.mic
         if not controller.state.take_mic(event.mic, self._now, retained=event.retained):
             return
+        self._mic_known(controller, event.mic, before)
+
+    def _mic_known(self, controller: Controller, mic: Mic, before: Mic | None) -> None:
+        """Take what the microphone of the current call does, `before` being what was known until now."""
         known = before.muted if before is not None else None
-        ended = controller.commands.mic_arrived(event.mic, known, self._now)
+        ended = controller.commands.mic_arrived(mic, known, self._now)
         if ended is not None:
-            self._answered_by_mic(controller, ended, muted=event.mic.muted)
-        elif known is not event.mic.muted and not controller.commands.is_ours(event.mic.request_id):
+            self._answered_by_mic(controller, ended, muted=mic.muted)
+        elif known is not mic.muted and not controller.commands.is_ours(mic.request_id):
             self._changed_by_hand(controller)
 
     def _answered_by_mic(self, controller: Controller, ended: Pending, *, muted: bool) -> None:

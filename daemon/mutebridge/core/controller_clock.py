@@ -12,7 +12,7 @@ class ControllerClock:
     """The clock of one epoch of one controller; an offset is the bridge's monotonic milliseconds minus its own."""
 
     def __init__(self) -> None:
-        self.used = False  # the controller sends `at`
+        self.newest_at_ms: float | None = None  # the latest `at` of all; None: the controller sends none
         self._smallest_by_second: dict[int, float] = {}
         self._looked_at = -1
         self._last_known_ms: float | None = None
@@ -20,13 +20,17 @@ class ControllerClock:
     def arrived(self, at_ms: float | None, now: float, *, retained: bool) -> None:
         if at_ms is None:
             return
-        self.used = True
+        self.newest_at_ms = at_ms if self.newest_at_ms is None else max(self.newest_at_ms, at_ms)
         if retained:
             return
         second = int(now)
         offset_ms = now * 1000 - at_ms
         self._smallest_by_second[second] = min(self._smallest_by_second.get(second, offset_ms), offset_ms)
         self._look(second)
+
+    @property
+    def used(self) -> bool:
+        return self.newest_at_ms is not None
 
     def offset_ms(self, now: float) -> float | None:
         """Milliseconds to add to the controller's time to get the bridge's; None before the first live message."""

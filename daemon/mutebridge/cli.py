@@ -54,8 +54,8 @@ The configuration is the file of --config, else of $MUTEBRIDGE_CONFIG, else
 every button that is recognised.
 
 exit status: 0 well, 64 wrong usage, 65 broken data, 66 no such file,
-69 something that is needed is not there, 70 a bug, 75 try again later,
-77 no permission, 78 wrong configuration
+69 something that is needed is not there, 70 a bug, 73 a file cannot be written,
+75 try again later, 77 no permission, 78 wrong configuration
 """
 
 
@@ -436,6 +436,23 @@ def _forget_stdout() -> None:
     os.close(nowhere)
 
 
+_RECORD_EXAMPLES = """\
+examples:
+  mutebridge devices                                  which one is it?
+  mutebridge record /dev/hidraw3 my-headset.rec
+  mutebridge record my-headset-0012 - | gzip > my-headset.rec.gz
+
+Stop the service first (systemctl stop mutebridge). A call is then played to
+the headset, and you are asked to press its buttons, some twenty times in two
+minutes. What it sends, what is written to its lamps and what you did goes to
+the file, and nothing else: no sound, nothing about you. With it, a headset
+whose light or mute button misbehaves can be mended by somebody who lacks it.
+
+exit status: 65 nothing that could be recorded, 66 no such device, 69 it was
+unplugged, 73 the file cannot be written, 75 another program holds the device,
+77 no permission
+"""
+
 _COMMANDS = {
     "run": _Command(
         "run the bridge; this is what the service does",
@@ -470,6 +487,12 @@ _COMMANDS = {
         "  mutebridge devices --hwdb > 70-mutebridge.hwdb\n\n"
         "It opens no device, so it may run beside the service. What --descriptor reads may be a binary file, what\n"
         "hid-recorder or usbhid-dump prints, or hexadecimal. Ends with 65 when that is broken, and says at which byte.",
+    ),
+    "record": _Command(
+        "record a headset that misbehaves, so that it can be mended",
+        _of("mutebridge.recorder", "add_arguments"),
+        _of("mutebridge.recorder", "main"),
+        _RECORD_EXAMPLES,
     ),
     "simulate": _Command(
         "be a softphone without audio, to try a button with",

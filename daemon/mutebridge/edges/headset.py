@@ -29,6 +29,7 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
@@ -459,28 +460,57 @@ def _open(path: str) -> tuple[Any, int]:
     """Return hidapi's device and the file descriptor it waits on."""
     import hidraw  # noqa: PLC0415 - only those who have a HID device pay for it
 
+    first, number = _open_by_hand(path)
     try:
-        first = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise _explained(path, error) from None
-    try:
-        number = os.fstat(first)
-        if not stat.S_ISCHR(number.st_mode):
-            raise HeadsetError(f"{path}: this is not a HID device", hopeless=True)
         with _opening:
-            before = _descriptors(number.st_rdev)
+            before = _descriptors(number)
             device = hidraw.device()
             try:
                 device.open_path(os.fsencode(path))
             except OSError:
                 raise HeadsetError(f"{path}: unplugged, or not a HID device") from None
-            new = _descriptors(number.st_rdev) - before
+            new = _descriptors(number) - before
     finally:
         os.close(first)
     if len(new) != 1:
         device.close()
         raise HeadsetError(f"{path}: hidapi hides its file descriptor")
     return device, new.pop()
+
+
+def _open_by_hand(path: str) -> tuple[int, int]:
+    """Return a file descriptor of the node and its device number; HeadsetError."""
+    try:
+        opened = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise _explained(path, error) from None
+    number = os.fstat(opened)
+    if not stat.S_ISCHR(number.st_mode):
+        os.close(opened)
+        raise HeadsetError(f"{path}: this is not a HID device", hopeless=True)
+    return opened, number.st_rdev
+
+
+def check_openable(path: str) -> None:
+    """HeadsetError when the node cannot be opened now."""
+    os.close(_open_by_hand(path)[0])
+
+
+def users(path: str) -> list[str]:
+    """Return the processes that have `path` open, as "name (pid)"; other users' are seen only by root."""
+    found = []
+    for process in sorted(Path("/proc").glob("[0-9]*")):
+        with contextlib.suppress(OSError):
+            if any(_links_to(entry, path) for entry in (process / "fd").iterdir()):
+                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
+    return found
+
+
+def _links_to(entry: Path, path: str) -> bool:
+    try:
+        return os.readlink(entry) == path  # noqa: PTH115 - compared as it is
+    except OSError:  # closed meanwhile
+        return False
 
 
 def _descriptors(device_number: int) -> set[int]:

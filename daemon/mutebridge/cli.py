@@ -505,6 +505,7 @@ _COMMANDS = {
         _of("mutebridge.demo", "add_arguments"),
         _of("mutebridge.demo", "main"),
         "examples:\n"
+        "  sudo mutebridge demo       with a virtual headset, too, where the kernel has the module uhid\n"
         "  mutebridge demo            in a terminal: a live view, with keys\n"
         "  mutebridge demo | cat      a scripted call; ends with 0 only if every light told the truth",
     ),

@@ -52,10 +52,20 @@ def test_it_shows_call_microphone_light_devices_and_keys() -> None:
         "online",
         "127.0.0.1:1883",
         "every light told the truth",
-        *KEYS.values(),
+        *(meaning for key, meaning in KEYS.items() if key != "p"),
     ):
         assert part in text
     assert "Pedal    serial   push to talk   mic muted, off_hook" in text
+    assert "headset" not in text
+
+
+@pytest.mark.parametrize(("lit", "light"), [(True, "● on"), (False, "○ dark")])
+def test_a_virtual_headset_has_its_light_and_its_key(lit: bool, light: str) -> None:
+    picture = msgspec.structs.replace(PICTURE, lit=not lit, light="live", headset_lit=lit)
+    lines = shown(picture)
+    heads, values = ([cell.strip() for cell in lines[row].split("│")[1:-1]] for row in (2, 4))
+    assert dict(zip(heads, values, strict=True))["headset light"] == light
+    assert "p press the headset" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(24, 80), (40, 120)])

@@ -1,8 +1,9 @@
 """`mutebridge demo`: everything at work on one machine that needs neither hardware, nor a softphone, nor a broker.
 
-It brings up a broker, a simulated softphone, a virtual serial button on a pty, then the real daemon as a process of its
-own. In a terminal it shows them live, with keys to play the person. Elsewhere it plays a scripted call, prints the
-timeline, ends with 0 only if every light told the truth. A real button that is plugged in joins in.
+It brings up a broker, a simulated softphone, a virtual serial button on a pty, a virtual headset where the kernel lets
+it, then the real daemon as a process of its own. In a terminal it shows them live, with keys to play the person.
+Elsewhere it plays a scripted call, prints the timeline, ends with 0 only if every light told the truth. A real button
+that is plugged in joins in.
 """
 
 import argparse

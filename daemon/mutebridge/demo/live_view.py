@@ -41,6 +41,7 @@ class _LiveView:
         self._stack = contextlib.ExitStack()
         self._keys: dict[str, Callable[[], object]] = {
             " ": scene.press,
+            "p": scene.press_headset,
             "r": lambda: scene.call("ring"),
             "c": lambda: scene.call("connect"),
             "h": lambda: scene.call("resume" if scene.softphone.get_state() == "held" else "hold"),
@@ -104,6 +105,7 @@ class _LiveView:
             muted=scene.truth.muted,
             lit=scene.button_lit,
             light=scene.button_told.lower(),
+            headset_lit=scene.headset_lit,
             allowed=scene.allowed,
             devices=tuple(scene.devices.values()),
             moments=tuple(scene.moments),

@@ -26,6 +26,7 @@ from mutebridge.controller.session_controller import Happening, SessionControlle
 from mutebridge.controller.simulator import SdkAdapter
 from mutebridge.controller.softphone import MUTE_SCOPE, NotNowError, SimulatedSoftphone
 from mutebridge.core.contract import DeviceState, Outcome, PayloadError, PressEvent, Topics, decode, decode_availability
+from mutebridge.demo.plugged_headset import PluggedHeadset
 from mutebridge.demo.truth import Truth
 from mutebridge.demo.virtual_button import LIT, PROTOCOL, WAITING, VirtualSerialButton
 from mutebridge.edges.broker import Broker, BrokerSettings, Problem, Retained
@@ -34,10 +35,13 @@ from mutebridge.edges.local_broker.child_process import dying_with_parent
 
 BUTTON_ID = "demo-button"
 BUTTON_NAME = "virtual button"
+HEADSET_ID = "demo-headset"
+HEADSET_NAME = "virtual headset"
 CONTROLLER = "demo"
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
+HEADSET_TIMEOUT_S = 10.0
 _KEPT_MOMENTS = 500
 _SHOWN_BY_WORD = {
     LIT: "the light is on: muted",
@@ -87,6 +91,7 @@ class Scene:
         self.button_told = ""
         self._ended: int | None = None
         self._daemon: subprocess.Popen[str] | None = None
+        self._headset: PluggedHeadset | None = None
         self._stack = contextlib.ExitStack()
         self._topics = Topics(f"demo-{os.getpid()}")
         self._settings = BrokerSettings(host=broker.host, port=broker.port)
@@ -104,6 +109,8 @@ class Scene:
             self.happened("broker", f"{self.broker.what}, at {self.broker.host}:{self.broker.port}")
             self._button = VirtualSerialButton(self._button_told)
             stack.callback(self._button.close)
+            self._plug_headset()
+            stack.callback(self._unplug_headset)
             self._observer.start()
             stack.callback(self._clear_up)
             self._controller.start()
@@ -112,6 +119,9 @@ class Scene:
             self._start_daemon(folder)
             stack.callback(self.stop_daemon)
             self._await(lambda: self.bridge_online and BUTTON_ID in self.devices, "the daemon does not get ready")
+            if self._headset is not None and not self.wait_for(lambda: HEADSET_ID in self.devices, HEADSET_TIMEOUT_S):
+                self._unplug_headset()
+                self.happened("headset", "no virtual headset: the kernel made one, but it does not appear in /dev")
             self._stack = stack.pop_all()
         return self
 
@@ -139,7 +149,10 @@ class Scene:
         config = folder / "mutebridge.yaml"
         button = {"id": BUTTON_ID, "name": BUTTON_NAME, "port": self._button.port, "serial": PROTOCOL}
         broker = {"host": self._settings.host, "port": self._settings.port}
-        settings = {"station": self._topics.station, "broker": broker, "devices": [button]}
+        devices = [button]
+        if self._headset is not None:
+            devices.append({"id": HEADSET_ID, "name": HEADSET_NAME, "match": {"serial_number": self._topics.station}})
+        settings = {"station": self._topics.station, "broker": broker, "devices": devices}
         config.write_bytes(msgspec.json.encode(settings))  # JSON is YAML
         command = [sys.executable, "-m", "mutebridge", "run", "--config", str(config)]
         self._daemon = subprocess.Popen(  # noqa: S603 - our own program
@@ -170,12 +183,37 @@ class Scene:
         ]
         self._observer.stop(farewell=[Retained(topic, b"") for topic in topics])
 
+    def _plug_headset(self) -> None:
+        """Have a headset beside the button where the kernel allows it."""
+        try:
+            self._headset = PluggedHeadset("Virtual Headset", self._topics.station, self._headset_lit)
+        except OSError as error:
+            why = f"{error.strerror} (it takes root and the module uhid)"
+            self.happened("headset", f"no virtual headset: /dev/uhid: {why}")
+
+    def _unplug_headset(self) -> None:
+        headset, self._headset = self._headset, None
+        if headset is not None:
+            headset.close()
+            with self._changed:
+                self.truth.lamp(HEADSET_NAME, None, time.monotonic())
+
     # --- what a person does ------------------------------------------------------------------------------------------
 
     def press(self) -> None:
         """Press the virtual button."""
         self.happened("person", "presses the button")
         self._button.press()
+
+    @property
+    def has_headset(self) -> bool:
+        return self._headset is not None
+
+    def press_headset(self) -> None:
+        """Press the mute button of the virtual headset, if there is one."""
+        if self._headset is not None:
+            self.happened("person", "presses the mute button of the headset")
+            self._headset.press()
 
     def call(self, verb: str) -> None:
         """`ring`, `dial`, `connect`, `hold`, `resume` or `end`; what cannot be done now becomes a moment, too."""
@@ -231,6 +269,11 @@ class Scene:
     @property
     def button_lit(self) -> bool:
         return self.truth.lit.get(BUTTON_NAME, False)
+
+    @property
+    def headset_lit(self) -> bool | None:
+        """None: there is none."""
+        return self.truth.lit.get(HEADSET_NAME, False) if self.has_headset else None
 
     @property
     def at_rest(self) -> bool:
@@ -294,6 +337,11 @@ class Scene:
                 self.button_told = word
                 self.happened("button", _SHOWN_BY_WORD.get(word, f"is told {word!r}"))
 
+    def _headset_lit(self, lit: bool) -> None:
+        with self._changed:
+            self.truth.lamp(HEADSET_NAME, lit, time.monotonic())
+            self.happened("headset", f"the mute light is {'on' if lit else 'dark'}")
+
     # --- the bridge
 
     def _make_observer(self) -> Broker:
@@ -349,7 +397,7 @@ class Scene:
             if state is not None:
                 self.devices[device_id] = state
                 self._seen_devices.add(device_id)
-            if device_id != BUTTON_ID:  # whose lamp is seen, not only heard of
+            if device_id not in (BUTTON_ID, HEADSET_ID):  # whose lamps are seen, not only heard of
                 lit = None if state is None else state.lights.get("mic") == "muted"
                 self.truth.lamp(name, lit, time.monotonic())
             if (known is None) is not (state is None):

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import NoReturn
 
 from mutebridge.core.contract import Outcome, PressEvent
-from mutebridge.demo.scene import BUTTON_ID, Moment, Scene
+from mutebridge.demo.scene import BUTTON_ID, HEADSET_ID, Moment, Scene
 
 DEADLINE_S = 10.0
 _HEAD = f"{'seconds':>8}  {'call':<12}  {'microphone':<10}  {'light':<5}  what happened"
@@ -78,6 +78,10 @@ class _Script:
         scene.allow(True)
         self._press(Outcome.CONFIRMED, muted=False)
         self._press(Outcome.CONFIRMED, muted=True)
+        if scene.has_headset:
+            self._chapter("by the headset")
+            self._press(Outcome.CONFIRMED, muted=False, device=HEADSET_ID)
+            self._press(Outcome.CONFIRMED, muted=True, device=HEADSET_ID)
 
     def _after(self) -> None:
         self._chapter("after the call")
@@ -103,13 +107,16 @@ class _Script:
         except BrokenPipeError:
             self._nobody_reads = True
 
-    def _press(self, outcome: Outcome, *reasons: str, muted: bool | None = None) -> None:
+    def _press(self, outcome: Outcome, *reasons: str, muted: bool | None = None, device: str = BUTTON_ID) -> None:
         """Press; see that this becomes of it, that the microphone is so afterwards, that the lights show it."""
         scene, before = self._scene, len(self._scene.presses)
-        scene.press()
+        if device == HEADSET_ID:
+            scene.press_headset()
+        else:
+            scene.press()
 
         def end() -> PressEvent | None:
-            mine = (event for event in scene.presses[before:] if event.device == BUTTON_ID)
+            mine = (event for event in scene.presses[before:] if event.device == device)
             return next((event for event in mine if event.outcome is not Outcome.SENT), None)
 
         scene.wait_for(end, DEADLINE_S)

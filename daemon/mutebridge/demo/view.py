@@ -12,6 +12,7 @@ from mutebridge.demo.scene import Moment
 
 KEYS = {
     "space": "press",
+    "p": "press the headset",
     "r": "ring",
     "c": "connect",
     "h": "hold",
@@ -25,7 +26,10 @@ _ROWS_AROUND_THE_TIMELINE = 13
 
 
 class Picture(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to see. `light` is what the virtual button's lamp was told, in words."""
+    """What there is to see. `light` is what the virtual button's lamp was told, in words.
+
+    `headset_lit` is None where there is no virtual headset.
+    """
 
     broker: str
     bridge_online: bool
@@ -37,6 +41,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceState, ...]
     moments: tuple[Moment, ...]
     lies: tuple[str, ...] = ()
+    headset_lit: bool | None = None
 
 
 def render(picture: Picture, rows: int) -> RenderableType:
@@ -47,20 +52,23 @@ def render(picture: Picture, rows: int) -> RenderableType:
         _devices(picture.devices),
         Panel(_timeline(picture.moments[-room:]), title="what happened", title_align="left", box=box.ROUNDED),
         _truth(picture.lies),
-        _keys(),
+        _keys(headset=picture.headset_lit is not None),
     )
 
 
 def _facts(picture: Picture) -> Table:
     facts = Table(box=box.ROUNDED, expand=True, title="mutebridge demo", title_style="bold")
-    for head in ("call", "microphone", "virtual light", "bridge"):
+    cells = {
+        "call": Text(picture.call, _CALL_STYLE.get(picture.call, "dim")),
+        "microphone": _microphone(picture.muted),
+        "virtual light": _lamp(picture.lit, picture.light),
+        "bridge": Text("online" if picture.bridge_online else "offline", "green" if picture.bridge_online else "red"),
+    }
+    if picture.headset_lit is not None:
+        cells["headset light"] = _lamp(picture.headset_lit, "dark")
+    for head in cells:
         facts.add_column(head, ratio=1, justify="center")
-    facts.add_row(
-        Text(picture.call, _CALL_STYLE.get(picture.call, "dim")),
-        _microphone(picture.muted),
-        _lamp(picture.lit, picture.light),
-        Text("online" if picture.bridge_online else "offline", "green" if picture.bridge_online else "red"),
-    )
+    facts.add_row(*cells.values())
     facts.caption = picture.broker if picture.allowed else Text("the softphone lacks the scope to mute", "bold yellow")
     return facts
 
@@ -99,8 +107,10 @@ def _truth(lies: tuple[str, ...]) -> Text:
     return Text("\n".join(lies), "bold red")
 
 
-def _keys() -> Text:
+def _keys(*, headset: bool) -> Text:
     keys = Text(no_wrap=True, overflow="crop")
     for key, meaning in KEYS.items():
+        if key == "p" and not headset:
+            continue
         keys.append(key, "reverse").append(f" {meaning}  ")
     return keys

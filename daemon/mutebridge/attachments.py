@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from mutebridge.core.assignment import HIDRAW, Assignment, DeviceConfig, KeepMuteKey, Verdict, assign, check
 from mutebridge.core.events import DeviceAttached, DeviceDetached, Event, PressMode
@@ -163,7 +162,7 @@ class Attachments:
         fixed = {c.fixed_port: os.path.realpath(c.fixed_port) for c in self._configs if c.fixed_port is not None}
         in_use = {device_id: button.port for device_id, button in self._open.items()}
         nodes = list_nodes(SUBSYSTEMS)
-        made, verdicts = assign(
+        return assign(
             self._configs,
             self._profiles,
             nodes,
@@ -171,13 +170,8 @@ class Attachments:
             in_use,
             known_devices=self._known_devices,
             press_mode=self._press_mode,
+            hook_switch=self._hook_switch,
         )
-        return [self._forwarding(assignment) for assignment in made], verdicts
-
-    def _forwarding(self, wanted: Assignment) -> Assignment:
-        """Say whether what the hook switch says is forwarded."""
-        forwards = (wanted.hook_switch or self._hook_switch) is HookSwitch.FORWARD
-        return replace(wanted, device=replace(wanted.device, hook_switch=forwards)) if forwards else wanted
 
     def _look(self) -> None:
         """Make what is open agree with what is wanted and there."""

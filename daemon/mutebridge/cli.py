@@ -259,7 +259,7 @@ def _devices(args: argparse.Namespace) -> int:
 
     config = _load(args.config)
     attachments = Attachments(lambda _event: None, time.monotonic, load_profiles())
-    attachments.configure(config.devices, known_devices=config.known_devices)
+    attachments.configure(config.devices, known_devices=config.known_devices, press_mode=config.press_mode)
     sightings = attachments.describe()
     if args.hwdb:
         from mutebridge.core import hwdb

@@ -8,6 +8,7 @@ import pytest
 from mutebridge.core.assignment import Assignment, DeviceConfig, Verdict, assign, check
 from mutebridge.core.button_protocol import SerialProtocol
 from mutebridge.core.events import PressMode
+from mutebridge.core.hook_switch import HookSwitch
 from mutebridge.core.profiles import DeviceNode, profiles_from_dict
 
 PROFILES = {
@@ -213,6 +214,24 @@ def test_the_press_mode_for_all_holds_where_the_button_can_do_it_and_nothing_els
         "switch": PressMode.STATE,
         "talk-1": PressMode.PUSH_TO_MUTE,
     }
+
+
+@pytest.mark.parametrize("for_all", HookSwitch)
+def test_a_hook_switch_is_forwarded_where_the_device_says_so_else_where_it_is_said_for_all(for_all: HookSwitch) -> None:
+    configs = [
+        device(id="own", match={"serial_number": "1"}, hook_switch="forward"),
+        device(id="never", match={"serial_number": "2"}, hook_switch="ignore"),
+        device(id="silent", match={"serial_number": "3"}),
+    ]
+    nodes = [node(f"/dev/ttyACM{number}", "Talk", str(number)) for number in range(1, 5)]
+    made, _ = plan(configs, nodes, hook_switch=for_all)
+    assert {device_id: assignment.device.hook_switch for device_id, assignment in made.items()} == {
+        "own": True,
+        "never": False,
+        "silent": for_all is HookSwitch.FORWARD,
+        "talk-4": for_all is HookSwitch.FORWARD,
+    }
+    assert made["own"].device.press_mode is PressMode.PUSH_TO_TALK
 
 
 def test_a_second_board_that_fits_the_same_device_is_told_whose_place_is_taken() -> None:

@@ -84,13 +84,12 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """A device to be open: at `port`, speaking `protocol`. None takes what is said for all devices."""
+    """A device to be open: at `port`, speaking `protocol`. `keep_mute_key`: None takes what is said for all."""
 
     device: Device
     port: str
     protocol: Protocol
     profile_id: str | None = None
-    hook_switch: HookSwitch | None = None
     keep_mute_key: KeepMuteKey | None = None
 
 
@@ -174,13 +173,14 @@ def assign(  # noqa: PLR0913 (all that the plan depends on)
     *,
     known_devices: bool = True,
     press_mode: PressMode | None = None,
+    hook_switch: HookSwitch = HookSwitch.IGNORE,
 ) -> tuple[list[Assignment], list[Verdict]]:
     """Return the devices to be open, and what became of each node and each configured device.
 
     `configs` have passed `check`. `real_paths` are the fixed ports with their links resolved, `in_use` the ports of
     the devices that are open: of two nodes that fit, an open one stays. `known_devices`: whether boards that a profile
     recognises are used without being configured. `press_mode`: that of every button that can do it and whose own
-    configuration names none.
+    configuration names none; `hook_switch`: that of every device whose own configuration does not say.
     """
     free = sorted(nodes, key=lambda node: _natural(node.path))
     found: list[tuple[Assignment | None, Verdict]] = []
@@ -192,13 +192,22 @@ def assign(  # noqa: PLR0913 (all that the plan depends on)
     taken = {config.id for config in configs}
     known = _Known(profiles, configs, taken, in_use, known_devices)
     found += [known.headset(node) if node.subsystem == HIDRAW else known.board(node) for node in free]
-    decided = {config.id for config in configs if config.press_mode is not None}
+    own = {config.id: config for config in configs}
     made = [
-        assignment if assignment.device.id in decided else _preferring(press_mode, assignment)
+        _by_what_is_said_for_all(assignment, own.get(assignment.device.id), press_mode, hook_switch)
         for assignment, _ in found
         if assignment is not None
     ]
     return made, [verdict for _, verdict in found]
+
+
+def _by_what_is_said_for_all(
+    assignment: Assignment, own: DeviceConfig | None, mode: PressMode | None, hook_switch: HookSwitch
+) -> Assignment:
+    hook_switch = (own.hook_switch if own is not None else None) or hook_switch
+    device = msgspec.structs.replace(assignment.device, hook_switch=hook_switch is HookSwitch.FORWARD)
+    assignment = msgspec.structs.replace(assignment, device=device)
+    return assignment if own is not None and own.press_mode is not None else _preferring(mode, assignment)
 
 
 def _preferring(mode: PressMode | None, assignment: Assignment) -> Assignment:
@@ -278,7 +287,6 @@ def _headset_assignment(
         port=port,
         protocol=protocol,
         profile_id=profile_id,
-        hook_switch=config.hook_switch,
         keep_mute_key=config.keep_mute_key_from_desktop,
     )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from tests.integration.mosquitto import Mosquitto
 
+from mutebridge import virtual_headset
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SHELL = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -42,6 +44,25 @@ def check(_mosquitto: Mosquitto, _directory: Path) -> None:
 
 def devices(_mosquitto: Mosquitto, _directory: Path) -> None:
     assert run(*_PROGRAM, "devices").returncode == 0
+
+
+def descriptor(_mosquitto: Mosquitto, directory: Path) -> None:
+    """The file is the kernel's, of a device that is plugged in."""
+    file = directory / "report_descriptor"
+    file.write_bytes(virtual_headset.descriptor())
+    said = run(*_PROGRAM, "devices", "--descriptor", str(file)).stdout
+    assert "It has a mute button, a toggle button, with mute LED." in said
+
+
+def hwdb(_mosquitto: Mosquitto, _directory: Path) -> None:
+    assert "systemd-hwdb update" in run(*_PROGRAM, "devices", "--hwdb").stdout
+
+
+def record(_mosquitto: Mosquitto, directory: Path) -> None:
+    """Where such a headset is plugged in, the lab records it."""
+    done = run(*_PROGRAM, "record", "/dev/hidraw999", str(directory / "my-headset.rec"))
+    assert done.returncode == os.EX_NOINPUT
+    assert "no such HID device" in done.stderr
 
 
 def daemon(mosquitto: Mosquitto, directory: Path) -> None:
@@ -80,7 +101,10 @@ def this_run(_mosquitto: Mosquitto, _directory: Path) -> None:
 RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon demo": demo,
     "python3 daemon check": check,
+    "python3 daemon devices --descriptor": descriptor,
+    "python3 daemon devices --hwdb": hwdb,
     "python3 daemon devices": devices,
+    "python3 daemon record": record,
     "python3 daemon run": daemon,
     "python3 tests": this_run,
     "mosquitto_pub": publish,

@@ -73,6 +73,9 @@ def test_the_scripted_call_ends_well_with_all_that_it_must_show(which: str) -> N
     assert "disconnected  -           dark   bridge: has ended, exit status 0" in ended
     assert done.stdout.endswith("\nEvery light told the truth.\n")
     assert which in done.stdout
+    has_headset = "bridge: virtual headset attached" in done.stdout
+    assert has_headset is ("by the headset" in chapters)
+    assert has_headset is not ("headset: no virtual headset: " in done.stdout), "one line says why there is none"
     assert done.stderr == ""
 
 

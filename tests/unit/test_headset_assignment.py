@@ -197,3 +197,30 @@ def test_hwdb_entries_name_a_model_and_hold_one_line_each() -> None:
     text = hwdb.entries([("Phones\n KEYBOARD_KEY_1=esc", "0b0e", "24c9"), ("Phones", "0b0e", "24c9")])
     assert text.count("evdev:input:b*v0B0Ep24C9*\n KEYBOARD_KEY_b002f=reserved\n") == 1
     assert "\n KEYBOARD_KEY_1" not in hwdb.entries([("Phones\n KEYBOARD_KEY_1=esc", "0b0e", "24c9")])
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        (PressMode.PUSH_TO_TALK, "does not tell when it is let go"),
+        (PressMode.STATE, "does not say which state it is in"),
+    ],
+)
+def test_a_toggle_button_cannot_do_every_press_mode(mode: PressMode, why: str) -> None:
+    made, verdicts = plan([device(id="desk", match={"product": "Phones"}, press_mode=mode.value)], [node()])
+    assert made == {}
+    assert any(why in verdict.reason for verdict in verdicts)
+
+
+def test_a_node_whose_descriptor_cannot_be_read_is_not_taken_for_the_headset() -> None:
+    broken = node(1, said=b"\x06")
+    made, _ = plan([device(id="desk", match={"product": "Phones"})], [broken, node(2)])
+    assert made["desk"].port == "/dev/hidraw2"
+
+
+def test_a_button_of_byte_patterns_that_tells_its_release_can_be_held() -> None:
+    made, _ = plan(
+        [device(id="touch", match={"vendor_id": "20a0", "product_id": "42da"}, press_mode="push_to_talk")],
+        [node(usb="20a0:42da", said=VOLUME_KEYS)],
+    )
+    assert made["touch"].device.press_mode is PressMode.PUSH_TO_TALK

@@ -224,3 +224,10 @@ def test_a_button_of_byte_patterns_that_tells_its_release_can_be_held() -> None:
         [node(usb="20a0:42da", said=VOLUME_KEYS)],
     )
     assert made["touch"].device.press_mode is PressMode.PUSH_TO_TALK
+
+
+def test_a_configured_node_that_has_neither_button_nor_lamp_says_so() -> None:
+    config = device(id="desk", port="/dev/hidraw0")
+    made, verdicts = plan([config], [node(said=VOLUME_KEYS)], real_paths={"/dev/hidraw0": "/dev/hidraw0"})
+    assert made == {}
+    assert [v.device_id for v in verdicts if "mute" in v.reason.lower()] == ["desk"]

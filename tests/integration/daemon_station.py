@@ -77,8 +77,13 @@ class Station:
         name: str = "desk",
         heartbeat_s: float = 5.0,
         broker: dict[str, Any] | None = None,
+        softphone: bool = True,
     ) -> None:
-        """`broker` is more of the configuration's section; attempts to reconnect are quick unless it says otherwise."""
+        """`broker` is more of the configuration's section; attempts to reconnect are quick unless it says otherwise.
+
+        Without `softphone` the place at the other end is left to another controller.
+        """
+        self._with_softphone = softphone
         directory.mkdir(exist_ok=True)
         self.name = name
         self.directory = directory
@@ -131,8 +136,9 @@ class Station:
             self.start_daemon()
             self.wait_up()
             self.wait_lamp("OFF")
-            self._stack.enter_context(self.softphone)
-            self.onlooker.wait("controller/phone/availability", lambda said: said.payload == "online")
+            if self._with_softphone:
+                self._stack.enter_context(self.softphone)
+                self.onlooker.wait("controller/phone/availability", lambda said: said.payload == "online")
             undo.pop_all()
         return self
 

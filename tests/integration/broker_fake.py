@@ -131,11 +131,13 @@ def suback(subscribe: Packet, code: int, level: int) -> bytes:
     return _packet(0x90, subscribe.body[:2] + (b"\0" if level == 5 else b"") + bytes((code,)))
 
 
-def publish(topic: str, payload: bytes, level: int = 5) -> bytes:
+def publish(topic: str, payload: bytes, level: int = 5, *, properties: bytes = b"") -> bytes:
     name = topic.encode()
-    return _packet(0x30, struct.pack("!H", len(name)) + name + (b"\0" if level == 5 else b"") + payload)
+    head = struct.pack("!H", len(name)) + name + (bytes((len(properties),)) + properties if level == 5 else b"")
+    return _packet(0x30, head + payload)
 
 
 def _packet(header: int, body: bytes) -> bytes:
-    assert len(body) < 128
-    return bytes((header, len(body))) + body
+    assert len(body) < 128 * 128
+    length = (len(body),) if len(body) < 128 else (len(body) % 128 | 128, len(body) // 128)
+    return bytes((header, *length)) + body

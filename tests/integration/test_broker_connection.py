@@ -50,6 +50,38 @@ def test_messages_before_the_suback_wait_for_up() -> None:
         assert probe.seen == [Up(), Message("early", b"1", False), Message("late", b"2", False)]
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_packets_are_told_apart_however_they_arrive(protocol: str) -> None:
+    sent = [("one", b"1"), ("two", b"\0two"), ("empty", b""), ("long", b"x" * 9000), ("last", b"")]
+
+    def script(session: Session) -> None:
+        session.welcome()
+        level = 5 if protocol == "5" else 4
+        packets = [publish(topic, payload, level) for topic, payload in sent]
+        session.send(*packets)  # in one write
+        for byte in b"".join(packets):
+            session.send(bytes((byte,)))
+        session.wait_end()
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)], protocol=protocol) as probe:
+        probe.wait_up()
+        for topic, payload in sent * 2:
+            assert probe.wait_message() == Message(topic, payload, False)
+
+
+def test_a_message_with_properties_comes_as_one_without() -> None:
+    expiry, user = b"\x02\0\0\0\x09", b"\x26\0\x01k\0\x01v"
+
+    def script(session: Session) -> None:
+        session.welcome()
+        session.send(publish("a", b"plain"), publish("a", b"rich", properties=expiry + user), publish("b", b"after"))
+        session.wait_end()
+
+    with FakeBroker(script) as server, Probe(server.port, subscriptions=[("#", 0)]) as probe:
+        probe.wait_up()
+        assert [probe.wait_message().payload for _ in range(3)] == [b"plain", b"rich", b"after"]
+
+
 def test_the_will_speaks_when_the_process_dies_and_the_farewell_when_it_ends(
     mosquitto: Mosquitto, make_proxy: Callable[[int], Proxy]
 ) -> None:

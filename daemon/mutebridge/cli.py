@@ -19,7 +19,6 @@ from mutebridge import __version__
 if TYPE_CHECKING:
     from mutebridge.attachments import Sighting
     from mutebridge.config import Config, ConfigError
-    from mutebridge.core.descriptor_text import FoundDescriptor
 
 # What a shell says of a program that the signal ended.
 _EX_INTERRUPTED = 128 + 2
@@ -314,59 +313,15 @@ def _vendor_product(text: str) -> tuple[str, str]:
 
 
 def _explain_descriptors(args: argparse.Namespace) -> int:
-    from mutebridge.core.descriptor_text import DescriptorTextError, find_descriptors
-    from mutebridge.core.report_descriptor import DescriptorError
+    from mutebridge.descriptor_report import DescriptorReportError, reports
 
-    where = "standard input" if args.descriptor == "-" else args.descriptor[:80]
     try:
-        for number, found in enumerate(find_descriptors(_descriptor_content(args.descriptor))):
-            _say(("\n" if number and not args.json else "") + _explained(found, args))
-    except (DescriptorTextError, DescriptorError) as error:
-        _complain(f"mutebridge devices: {where}: {error}\n")
-        return os.EX_DATAERR
+        for report in reports(args.descriptor, args.vendor_product, as_json=args.json):
+            _say(report)
+    except DescriptorReportError as error:
+        _complain(f"mutebridge devices: {error}\n")
+        return error.exit_code
     return os.EX_OK
-
-
-def _explained(found: "FoundDescriptor", args: argparse.Namespace) -> str:
-    from mutebridge.config import load_profiles
-    from mutebridge.core.descriptor_explanation import explain
-    from mutebridge.core.profiles import DeviceNode, headset_layers, resolve_headset
-    from mutebridge.core.report_descriptor import parse
-    from mutebridge.core.telephony import Telephony
-
-    vendor_id, product_id = args.vendor_product or (found.vendor_id, found.product_id)
-    node = DeviceNode(path="", subsystem="hidraw", product=found.name, vendor_id=vendor_id, product_id=product_id)
-    layers = headset_layers(load_profiles(), node)
-    descriptor = parse(found.descriptor)
-    telephony = Telephony.from_descriptor(descriptor, resolve_headset(layers))
-    if args.json:
-        import msgspec
-
-        return msgspec.json.encode(telephony.described()).decode() + "\n"
-    ids = ":".join(part for part in (vendor_id, product_id) if part)
-    name = " ".join(part for part in (found.name, f"({ids})" if ids else "") if part)
-    title = f"{name}: " if name else ""
-    explanation = explain(descriptor, telephony, [profile.id for profile in layers])
-    return f"{title}a report descriptor of {len(found.descriptor)} bytes\n{explanation}"
-
-
-def _descriptor_content(given: str) -> bytes:
-    """Read what --descriptor names, a little more than is allowed at most; what is no file may be the bytes."""
-    import re
-
-    from mutebridge.core.descriptor_text import MAX_CONTENT_BYTES
-
-    try:
-        if given == "-":
-            return sys.stdin.buffer.read(MAX_CONTENT_BYTES + 1)
-        with open(given, "rb") as file:  # noqa: PTH123 (a path may be anything here)
-            return file.read(MAX_CONTENT_BYTES + 1)
-    except (OSError, ValueError) as error:
-        if re.fullmatch(r"[0-9a-fA-FxX\s,]+", given):
-            return given.encode()
-        number = getattr(error, "errno", None) or errno.EINVAL
-        _complain(f"mutebridge devices: {given[:80]!r} cannot be read, and is not hexadecimal: {os.strerror(number)}\n")
-        raise _Ended(os.EX_NOPERM if number in (errno.EACCES, errno.EPERM) else os.EX_NOINPUT) from None
 
 
 # --- what several commands have
@@ -486,7 +441,8 @@ _COMMANDS = {
         "  mutebridge devices --descriptor '05 0b 09 05 a1 01 ...' --vendor-product 046d:0a37\n"
         "  mutebridge devices --hwdb > 70-mutebridge.hwdb\n\n"
         "It opens no device, so it may run beside the service. What --descriptor reads may be a binary file, what\n"
-        "hid-recorder or usbhid-dump prints, or hexadecimal. Ends with 65 when that is broken, and says at which byte.",
+        "hid-recorder, usbhid-dump, hexdump or xxd prints, hexadecimal, or an array in a\n"
+        "program. Ends with 65 when that is broken, and says at which byte.",
     ),
     "record": _Command(
         "record a headset that misbehaves, so that it can be mended",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ SPACED = OURS.hex(" ")
 C_ARRAY = "{" + "".join(f"\n  0x{byte:02X}, // byte {at}, see /* page */ 0xZZ" for at, byte in enumerate(OURS))
 
 
+ESCAPED = "".join(f"\\x{byte:02x}" for byte in OURS)
+ARRAY = ", ".join(f"0x{byte:02X}" for byte in OURS)
+
+
 def hid_recorder(data: bytes, name: str = "Example Headset ü", ids: str = "3 046D 0a37", number: int = 0) -> str:
     return (
         f"# EXAMPLE\n# 0x05, 0x0b, // Usage Page\nD: {number}\nR: {len(data)} {data.hex(' ')}\n"
@@ -53,11 +58,58 @@ def usbhid_dump(data: bytes, interface: str = "001:002:003") -> str:
         OURS.hex("\n").encode(),
         (C_ARRAY + "};\n").encode(),
         ("# as dumped\n" + "".join(f"0x{byte:x}\r\n" for byte in OURS)).encode(),
+        OURS.hex(":").encode(),
+        OURS.hex("-").encode(),
+        f'"{ESCAPED}"'.encode(),
+        f"rdesc = (\n  b'{ESCAPED[:16]}'  # first\n  b'{ESCAPED[16:]}'\n)".encode(),
+        f"static const uint8_t rdesc[{len(OURS)}] = {{ {ARRAY} }};\nunsigned int rdesc_len = {len(OURS)};".encode(),
+        f"rdesc = [{ARRAY}]\n".encode(),
+        f"Report Descriptor: ({len(OURS)} bytes)\n{ARRAY},\n".encode(),
+        f"{SPACED}\n\n  INPUT(2)[INPUT]\n    Field(0)\n      Application(Telephony.0005)\n".encode(),
     ],
-    ids=["binary", "hex", "blanks", "commas", "lines", "c", "0x"],
+    ids=[
+        *["binary", "hex", "blanks", "commas", "lines", "c", "0x", "colons", "dashes", "escaped", "python", "c array"],
+        *["python array", "hidapi", "debugfs"],
+    ],
 )
 def test_one_descriptor_in_many_forms(content: bytes) -> None:
     assert find_descriptors(content) == (FoundDescriptor(descriptor=OURS),)
+
+
+@pytest.mark.parametrize("data", [OURS, OURS[:-1], b"\x05\x0b\xc0ab", OURS[:16]], ids=["odd", "even", "letters", "row"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "hexdump",
+        "hexdump -C",
+        "xxd",
+        "xxd -p",
+        "xxd -i",
+        "od -tx1",
+        "od -Ax -tx1z",
+        "od -Ad -tx1",
+        "od -x",
+        "od -An -tx1",
+    ],
+)
+def test_what_the_usual_tools_dump(command: str, data: bytes, tmp_path: Path) -> None:
+    program, *options = command.split()
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    path = tmp_path / "report_descriptor"
+    path.write_bytes(data)
+    dumped = subprocess.run([program, *options, path], check=True, stdout=subprocess.PIPE).stdout
+    assert find_descriptors(dumped) == (FoundDescriptor(descriptor=data),)
+
+
+def test_each_array_of_a_program_is_one() -> None:
+    program = f"const __u8 a[] = {{ {ARRAY} }}; /* {{}} */\nconst __u8 b[] = {{ {ARRAY},\n 0xC0 }};\n"
+    assert [found.descriptor for found in find_descriptors(program.encode())] == [OURS, OURS + b"\xc0"]
+
+
+def test_messages_among_what_usbhid_dump_prints_are_passed_over() -> None:
+    dump = usbhid_dump(OURS).replace("\n\n", "\nStarting dumping interrupt transfer stream\nwith 1 minute timeout.\n\n")
+    assert [found.descriptor for found in find_descriptors(dump.encode())] == [OURS]
 
 
 def test_hid_recorder_tells_which_device_it_is() -> None:
@@ -93,6 +145,10 @@ def test_usbhid_dump_has_one_for_each_interface() -> None:
         (b"N: a\nR: 2 05 g0\n", 13, "'g0' is not hexadecimal"),
         (b"\n001:002:000:DESCRIPTOR 1\n\n", 1, "no bytes follow this line"),
         (b"001:002:000:STREAM 1\n 02 01\n", 0, "a dump without a DESCRIPTOR"),
+        (b"00000000  05 0b\n00000010  09 05\n", 16, "the offset is not 2"),
+        (b"00000000  05 0b\n*\n00000010\n", 16, "-v prints them all"),
+        (b"00000000: 050b\n05 0b\n", 15, "an offset is expected"),
+        (b"x = [0x05, 0x0b, y]", 17, "'y' is not hexadecimal"),
     ],
 )
 def test_what_is_broken_is_told_with_its_byte(content: bytes, offset: int, problem: str) -> None:
@@ -204,6 +260,27 @@ def test_profiles_apply_by_the_ids_that_are_given_or_recorded(tmp_path: Path) ->
     assert first.startswith(f"Headset (046d:0a37): a report descriptor of {len(consumer)} bytes\nIt has a mute button")
     assert "profiles: logitech_h540" in first
     assert "profiles: none is known for it" in second
+
+
+def test_a_path_in_sys_tells_whose_descriptor_it_is(tmp_path: Path) -> None:
+    consumer = bytes.fromhex("050c0901a101150025010a e2 00 75019501 8106 c0".replace(" ", ""))
+    device = tmp_path / "1-2:1.3" / "0003:046D:0A37.0007"
+    device.mkdir(parents=True)
+    (device / "report_descriptor").write_bytes(consumer)
+    (tmp_path / "device").symlink_to(device)
+    said = devices("--json", "--descriptor", str(tmp_path / "device" / "report_descriptor")).stdout
+    assert json.loads(said)["profiles"] == ["logitech_h540"]
+    assert json.loads(said)["mute_button"] == {"report_id": 0, "bit": 0, "kind": "toggle_button"}
+    other = devices("--json", "--descriptor", str(device / "report_descriptor"), "--vendor-product", "0b0e:1234").stdout
+    assert json.loads(other)["profiles"] == ["jabra"]
+
+
+def test_a_device_that_is_read_by_its_bytes_is_told_to_be() -> None:
+    vendor = bytes.fromhex("0600ff 0901 a101 1500 26ff00 7508 9508 0901 8102 c0".replace(" ", ""))
+    told = devices("--descriptor", vendor.hex(":"), "--vendor-product", "16c0:27db").stdout.decode()
+    assert "None of this counts: muteme is read by the bytes in the profile muteme." in told
+    said = json.loads(devices("--json", "--descriptor", vendor.hex(), "--vendor-product", "16c0:27db").stdout)
+    assert (said["mute_button"], said["read_by_bytes"]) == (None, True)
 
 
 @pytest.mark.parametrize(

@@ -271,6 +271,8 @@ class _Parser:
     # --- Main items
 
     def _main(self, tag: int, data: bytes) -> None:
+        if self._maximum is not None:  # its minimum never came
+            self._add_range((None, 0), self._maximum)
         direction = _MAIN.get(tag)
         if direction is not None:
             self._add_field(direction, int.from_bytes(data, "little"))
@@ -364,7 +366,8 @@ class _Parser:
         self._usages: list[_LocalUsage] = []
         self._alternatives: list[tuple[int, _LocalUsage]] = []
         self._positions = 0
-        self._minimum: tuple[int | None, int] = (None, 0)
+        self._minimum: tuple[int | None, int] | None = None
+        self._maximum: tuple[int | None, int] | None = None  # one that came before its minimum
         self._delimited: int | None = None  # usages seen in the open set
 
     def _local(self, tag: int, data: bytes) -> None:
@@ -374,12 +377,21 @@ class _Parser:
                 self._add_usages(page, usage, usage)
             case 0x1:
                 self._minimum = _page_and_usage(data)
+                if self._maximum is not None:
+                    self._add_range(self._minimum, self._maximum)
+                    self._minimum = self._maximum = None
             case 0x2:
-                page, last = _page_and_usage(data)
-                first_page, first = self._minimum
-                self._add_usages(page if first_page is None else first_page, first, last)
+                maximum = _page_and_usage(data)
+                if self._minimum is None:
+                    self._maximum = maximum
+                else:
+                    self._add_range(self._minimum, maximum)
             case 0xA:
                 self._delimit(opens=int.from_bytes(data, "little") == 1)
+
+    def _add_range(self, minimum: tuple[int | None, int], maximum: tuple[int | None, int]) -> None:
+        page = maximum[0] if minimum[0] is None else minimum[0]
+        self._add_usages(page, minimum[1], maximum[1])
 
     def _add_usages(self, page: int | None, first: int, last: int) -> None:
         if last < first:

@@ -172,6 +172,14 @@ def test_any_content_gives_bytes_or_the_one_error(content: bytes) -> None:
     assert found
 
 
+@pytest.mark.parametrize("piece", [" ", "\n", "/*", "(", "{0x1,", "x.", "w ", "0x", "R:\n", "\n001:002:003:A", "# \r"])
+def test_time_grows_with_the_content_and_no_faster(piece: str) -> None:
+    """A few tenths of a second; what grows with the square would take hours."""
+    content = piece.encode() * (MAX_CONTENT_BYTES // len(piece) - 1) + b"g"
+    with pytest.raises(DescriptorTextError):
+        find_descriptors(content)
+
+
 # --- what is told of it
 
 

@@ -422,7 +422,7 @@ class ControllerProtocol:
         """Return why `command` must not be acted on at `now`, None when it may."""
         ahead_ms = command.expires_at - self._clock.at(now)
         if ahead_ms <= 0:
-            return _Refusal(CommandError.EXPIRED, f"it expired {-ahead_ms:.0f} ms ago")
+            return _Refusal(CommandError.EXPIRED, f"it expired {abs(ahead_ms):.0f} ms ago")
         if ahead_ms > MAX_EXPIRY_AHEAD_S * 1000:
             return _Refusal(CommandError.FAILED, f"expires_at lies more than {MAX_EXPIRY_AHEAD_S:g} s ahead")
         if command.action not in self._can:

@@ -1,7 +1,8 @@
 """`python3 daemon ARGS...`: set up `.venv` beside this folder, then hand over to `mutebridge ARGS...`.
 
-Works on a fresh machine with nothing but Python: see `bootstrap` for what is set up. The syntax here stays readable for
-old Pythons, so that they can say what is missing.
+Works on a fresh machine with nothing but Python: see `bootstrap` for what is set up. What installs the service needs
+nothing set up: see `installation`. The syntax here stays readable for old Pythons, so that they can say what is
+missing.
 """
 
 import sys
@@ -11,10 +12,19 @@ if sys.version_info < (3, 11):  # noqa: UP036 - the one place where an older one
 
 import os
 
-import bootstrap
+ADMINISTRATION = ("install", "uninstall", "wheels")
+if sys.argv[1:2] and sys.argv[1] in ADMINISTRATION:
+    sys.dont_write_bytecode = True  # they are run by root, in a tree that is another's
+
+import bootstrap  # noqa: E402
 
 
 def main(args: list[str]) -> None:
+    if args[:1] and args[0] in ADMINISTRATION:
+        import installation  # noqa: PLC0415 - a start of the daemon needs none of it
+
+        installation.main(args)
+        return
     extras = {"demo"} if args[:1] == ["demo"] or "--embedded-broker" in args else set()
     command = str(bootstrap.set_up(extras) / "bin" / "mutebridge")
     os.execv(command, [command, *args])

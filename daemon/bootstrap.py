@@ -16,6 +16,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence, Set
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,7 +123,7 @@ def _make(venv: Path, root: Path, extras: Set[str]) -> None:
     wanted = _wanted_stamp(venv, root, extras | set(made.extras.split()))
     say(f"setting up {venv}, this once; it may take a minute")
     if made.identity not in ("", wanted.identity) or not _works(venv):
-        _create(venv)
+        create(venv)
     _write_stamp(venv, _UNFINISHED)
     _install(venv, root, wanted.extras.split())
     _write_stamp(venv, wanted)
@@ -135,13 +136,27 @@ def _works(venv: Path) -> bool:
     return run([venv / "bin" / "python", "-c", probe]) == (0, expected)
 
 
-def _create(venv: Path) -> None:
+def create(venv: Path, *, with_pip: bool = True) -> None:
+    """Make an empty environment of the base Python, in place of whatever is there."""
     _ensure_venv_module()
     # A process of the base Python: within another environment, `venv` would link to that one.
     python = getattr(sys, "_base_executable", None) or sys.executable
-    status, output = run([python, "-m", "venv", "--clear", venv])
+    status, output = run([python, "-m", "venv", "--clear", *([] if with_pip else ["--without-pip"]), venv])
     if status != 0:
         raise SetUpError(f"{python} -m venv failed:\n{output}")
+
+
+def pip() -> list[str]:
+    """Return what makes any Python run the pip that comes along for new environments, without installing it there.
+
+    To install it takes four times as long as all that it then installs.
+    """
+    _ensure_venv_module()
+    folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), Path(sysconfig.get_path("stdlib")) / "ensurepip/_bundled"]
+    found = [wheel for folder in folders if folder for wheel in Path(folder).glob("pip-*.whl")]
+    if not found:
+        raise SetUpError(f"the Python in {sys.base_prefix} brings no pip for new environments")
+    return [str(found[0] / "pip"), "--disable-pip-version-check", "--no-input", "--quiet"]
 
 
 def _ensure_venv_module() -> None:

@@ -40,9 +40,6 @@ UNPACKED = {
 INSTALLED = {
     "cc": ["gcc", "libc6-dev"],
     "openssl": ["openssl"],
-    "node": ["nodejs"],
-    "npm": ["npm"],
-    "chromium": ["chromium"],
 }
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.lab import image, prerequisites, tree
+from tests.lab import image, installable, prerequisites, tree
 from tests.lab.channel import Agent, GuestHungError
 from tests.lab.image import Say
 from tests.lab.prerequisites import PrerequisiteError, tool
@@ -32,15 +32,16 @@ def starter(say: Say) -> Callable[[bool], "Container"]:
         )
     prerequisites.require(to_build=not image.is_built(), say=say)
     root = image.root(say)
-    return lambda _again: Container(root)
+    wheels = installable.wheels(say)
+    return lambda _again: Container(root, wheels)
 
 
 class Container:
     """A running systemd with the tree at /repo; whoever made it closes it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, wheels: Path) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="mutebridge-lab-"))
-        tree.pack(self._folder / "tree.tar")
+        tree.pack(self._folder / "tree.tar", wheels)
         self._cgroup = _new_cgroup()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(self._folder / "socket"))

@@ -1,4 +1,4 @@
-"""Packs the working tree as the guest gets it."""
+"""Packs the working tree as the guest gets it, beside what `python3 daemon wheels` makes of it."""
 
 import subprocess
 import tarfile
@@ -12,12 +12,17 @@ DISK_BYTES = 64 << 20
 _NEVER = {".git", ".venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis"}
 
 
-def pack(disk: Path) -> None:
-    """Write the tree as a tar file of exactly `DISK_BYTES`: tracked files and new ones, but none that git ignores."""
+def pack(disk: Path, wheels: Path | None) -> None:
+    """Write the tree as a tar file of exactly `DISK_BYTES`: tracked files and new ones, but none that git ignores.
+
+    `wheels` becomes the folder `wheels` in it.
+    """
     with tarfile.open(disk, "w") as tar:
         for name in _files():
             if (ROOT / name).exists():
                 tar.add(ROOT / name, name, recursive=False)
+        if wheels is not None:
+            tar.add(wheels, "wheels")
     if disk.stat().st_size > DISK_BYTES:
         raise ValueError(
             f"the tree does not fit on the guest's disk of {DISK_BYTES >> 20} MiB: what large file is in it?"

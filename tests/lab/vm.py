@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.lab import cache, image, prerequisites, tree
+from tests.lab import cache, image, installable, prerequisites, tree
 from tests.lab.channel import Agent, GuestHungError, Lines, Message
 from tests.lab.image import Say
 from tests.lab.prerequisites import tool
@@ -39,11 +39,11 @@ _OPTIONS = (
 class VM:
     """A running machine; whoever made it closes it."""
 
-    def __init__(self, image_folder: Path, *, incoming: bool) -> None:
+    def __init__(self, image_folder: Path, wheels: Path | None, *, incoming: bool) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mutebridge-lab-")
         folder = Path(self._folder.name)
         self._console = folder / "console"
-        tree.pack(folder / "tree.tar")
+        tree.pack(folder / "tree.tar", wheels)
         agent, agent_far = socket.socketpair()
         monitor, monitor_far = socket.socketpair()
         with agent_far, monitor_far, (folder / "qemu").open("wb") as complaints:
@@ -73,17 +73,17 @@ class VM:
         self._monitor = Monitor(monitor)
 
     @classmethod
-    def booted(cls, image_folder: Path) -> Self:
+    def booted(cls, image_folder: Path, wheels: Path | None = None) -> Self:
         """A machine that went through a cold boot."""
-        machine = cls(image_folder, incoming=False)
+        machine = cls(image_folder, wheels, incoming=False)
         with machine.closed_on_failure():
             machine.agent.wait_until_up(time.monotonic() + COLD_BOOT_S)
         return machine
 
     @classmethod
-    def restored(cls, image_folder: Path, saved: Path) -> Self:
+    def restored(cls, image_folder: Path, wheels: Path, saved: Path) -> Self:
         """A machine that goes on from its saved memory, with today's date and this tree."""
-        machine = cls(image_folder, incoming=True)
+        machine = cls(image_folder, wheels, incoming=True)
         with machine.closed_on_failure():
             deadline = time.monotonic() + RESTORE_S
             machine._monitor.migrate("migrate-incoming", f"exec:{tool('zstd')} -dcq {saved}", deadline)
@@ -177,12 +177,13 @@ def starter(say: Say) -> Callable[[bool], VM]:
     prerequisites.require(to_build=not image.is_built(), say=say)
     booting = image.image(say)
     saved = snapshot(booting, say)
-    return lambda again: start(booting, None if again else saved)
+    wheels = installable.wheels(say)
+    return lambda again: start(booting, wheels, None if again else saved)
 
 
-def start(image_folder: Path, saved: Path | None) -> VM:
+def start(image_folder: Path, wheels: Path, saved: Path | None) -> VM:
     """A machine with the tree at /repo: restored, or booted where there is no snapshot."""
-    machine = VM.restored(image_folder, saved) if saved else VM.booted(image_folder)
+    machine = VM.restored(image_folder, wheels, saved) if saved else VM.booted(image_folder, wheels)
     with machine.closed_on_failure():
         machine.unpack_tree()
     return machine

@@ -1,2 +1,0 @@
-/** mqtt.js' debug log, switched off. */
-module.exports = () => () => {};

@@ -40,6 +40,9 @@ UNPACKED = {
 INSTALLED = {
     "cc": ["gcc", "libc6-dev"],
     "openssl": ["openssl"],
+    "node": ["nodejs"],
+    "npm": ["npm"],
+    "chromium": ["chromium"],
 }
 
 

@@ -161,11 +161,12 @@ def _meant(given: str, known: Any) -> str:
 
 
 def _missing(name: str, error: ModuleNotFoundError) -> int:
-    """Say how to get a library of the extra; a missing module of our own is a bug."""
-    if (error.name or "").partition(".")[0] not in ("amqtt", "rich"):
+    """Say how to get a library of an extra; a missing module of our own is a bug."""
+    extra = {"amqtt": "demo", "rich": "demo", "websocket": "genesys-cloud"}.get((error.name or "").partition(".")[0])
+    if extra is None:
         raise error
     _complain(
-        f"mutebridge {name}: needs {error.name!r}, which the service does without: pip install 'mutebridge[demo]'\n"
+        f"mutebridge {name}: needs {error.name!r}, which the service does without: pip install 'mutebridge[{extra}]'\n"
     )
     return os.EX_UNAVAILABLE
 
@@ -455,6 +456,17 @@ _COMMANDS = {
         _of("mutebridge.controller.simulator", "add_arguments"),
         _of("mutebridge.controller.simulator", "main"),
         "example:\n  mutebridge simulate",
+    ),
+    "controller": _Command(
+        "connect a softphone that has an API of its own",
+        _of("mutebridge.controller.genesys_cloud.command", "add_arguments"),
+        _of("mutebridge.controller.genesys_cloud.command", "main"),
+        "examples:\n"
+        "  mutebridge controller genesys-cloud login --region eu-central-1 --client-id 0123...\n"
+        "  mutebridge controller genesys-cloud --region eu-central-1 --client-id 0123...\n"
+        "  mutebridge controller genesys-cloud --region eu-central-1 --token-file /run/secrets/token\n\n"
+        "It needs no page and no SDK, only a user's login; a client credentials grant has no user, so it cannot mute.\n"
+        "Ends with 78 when nobody is logged in. A login that ends later is told in the log and waited for.",
     ),
     "demo": _Command(
         "show it all at work: a broker, a softphone, a virtual button",

@@ -1,4 +1,7 @@
-"""The controller's rules, one test each, on the pure state machine: no broker, no clock, no thread."""
+"""The controller's rules, one test each, on the pure state machine: no broker, no clock, no thread.
+
+Each is held against the Python one, and against the browser's beside it.
+"""
 
 import json
 from pathlib import Path
@@ -6,6 +9,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from tests.unit.javascript_protocol import Twin, needs_node
 
 from mutebridge.controller.protocol import (
     CONFIRM_TIMEOUT_S,
@@ -31,15 +35,17 @@ P = "mutebridge/v1/desk"
 class Phone:
     """The state machine with a clock of its own, a record of the wire, and nobody behind the callbacks."""
 
-    def __init__(self, **settings: Any) -> None:
+    kind: type[ControllerProtocol] = ControllerProtocol
+
+    def __init__(self, *, can: frozenset[Action] = frozenset(Action), **settings: Any) -> None:
         self.now = 100.0
-        self.protocol = ControllerProtocol(
+        self.protocol = self.kind(
             "desk",
             "phone",
             epoch="e1",
             clock=Clock(wall_ms=START_MS, monotonic_s=100.0),
             prefix="mutebridge/v1",
-            can=frozenset(Action),
+            can=can,
             **settings,
         )
         self.wire: list[tuple[str, Any]] = []
@@ -120,6 +126,11 @@ class Phone:
         """What went out since this was last asked."""
         heard, self.wire = self.wire, []
         return heard
+
+
+@pytest.fixture(autouse=True, params=["python", pytest.param("browser", marks=needs_node)])
+def language(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Phone, "kind", {"python": ControllerProtocol, "browser": Twin}[request.param])
 
 
 @pytest.fixture
@@ -675,8 +686,7 @@ def test_a_refused_hang_up_says_nothing_of_the_microphone(phone: Phone) -> None:
 
 
 def test_what_the_softphone_cannot_do_is_refused() -> None:
-    phone = Phone()
-    phone.protocol._can = frozenset({Action.SET_MUTE})
+    phone = Phone(can=frozenset({Action.SET_MUTE}))
     phone.connect().call(CallState.RINGING)
     phone.command(action="answer")
     assert list(phone.results().values()) == ["failed"]

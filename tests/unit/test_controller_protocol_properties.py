@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.unit.javascript_protocol import Twin, needs_node
 
 from mutebridge.controller.protocol import Clock, ControllerProtocol, Effect, Perform, Publish
 from mutebridge.core.contract import Action, CallState, Command, CommandError
@@ -20,10 +21,12 @@ STATES = [state.value for state in CallState]
 
 
 class Desk(RuleBasedStateMachine):
+    kind: type[ControllerProtocol] = ControllerProtocol
+
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.protocol = ControllerProtocol(
+        self.protocol = self.kind(
             "desk",
             "phone",
             epoch="e",
@@ -241,3 +244,11 @@ class Desk(RuleBasedStateMachine):
 
 TestController = Desk.TestCase
 TestController.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+class DeskOfBoth(Desk):
+    kind = Twin
+
+
+TestBrowsersController = needs_node(DeskOfBoth.TestCase)
+TestBrowsersController.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -13,7 +13,7 @@ While it is not known, the retained `C/mic` is deleted.
 *One command at a time.* A command that passes the gate becomes the *next* one; a newer one takes its place and the
 older is answered `failed`. When the softphone is free, `begin` checks the gate once more, at that very moment, and
 hands the command out as `Perform`; it is then *in flight* until the microphone says that it did what was asked, the
-softphone refuses, or `CONFIRM_TIMEOUT_S` has passed. A callback that hangs therefore costs the bridge an answer
+softphone refuses, or the confirm timeout has passed. A callback that hangs therefore costs the bridge an answer
 (`failed`, after that timeout) and every later command its own (`expired`, at its expiry), but never a heartbeat.
 
 *When in doubt, not muted is not claimed.* An unmute that the softphone neither confirmed nor refused leaves the
@@ -137,6 +137,7 @@ class ControllerProtocol:
         prefix: str,
         heartbeat_s: float = 5.0,
         can: frozenset[Action] = frozenset({Action.SET_MUTE}),
+        confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
     ) -> None:
         topics = Topics(valid_name("station", station), prefix)
         name = valid_name("controller", name)
@@ -155,6 +156,7 @@ class ControllerProtocol:
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._can = can
+        self._confirm_timeout_s = confirm_timeout_s
         self._calls: dict[str, CallState] = {}
         self._call = _NO_CALL
         self._unnamed_calls = 0
@@ -174,6 +176,13 @@ class ControllerProtocol:
     @property
     def call_id(self) -> str | None:
         return self._call.call_id
+
+    def time_left_s(self, now: float) -> float:
+        """Return how long the command in flight is still wanted, 0 when there is none."""
+        flight = self._in_flight
+        if flight is None:
+            return 0.0
+        return max(0.0, min(flight.deadline, self._moment(flight.command.expires_at)) - now)
 
     @property
     def ready(self) -> bool:
@@ -239,14 +248,14 @@ class ControllerProtocol:
         effects = list(self._give_up_without_call())
         return [*effects, *self._publish_call(now), *self._publish_mic(now)]
 
-    def mic_changed(self, muted: bool, now: float) -> list[Effect]:
-        """The softphone says what the microphone does."""
+    def mic_changed(self, muted: bool | None, now: float) -> list[Effect]:
+        """The softphone says what the microphone does; None: it does not know any more."""
         changed, self.mic = muted != self.mic, muted
         command = self._in_flight.command if self._in_flight else None
         if command and command.action is Action.SET_MUTE and command.muted == muted:
             return list(self._succeed(command, now))
         effects = list(self._publish_mic(now))
-        if changed:
+        if changed and muted is not None:
             self._hand_seq = self.seq
         return effects
 
@@ -263,7 +272,7 @@ class ControllerProtocol:
             # Nothing to do, and not doing it cannot undo a mute by hand that is still on its way to us.
             return list(self._succeed(command, now))
         self._softphone_busy = True
-        self._in_flight = _InFlight(command, self._call.call_id, now + CONFIRM_TIMEOUT_S)
+        self._in_flight = _InFlight(command, self._call.call_id, now + self._confirm_timeout_s)
         return [Perform(command)]
 
     def performed(self, now: float, error: CommandError | None = None, detail: str = "") -> list[Effect]:
@@ -286,7 +295,7 @@ class ControllerProtocol:
         effects: list[Effect] = []
         if self._in_flight and now >= self._in_flight.deadline:
             what = "did not return" if self._softphone_busy else "returned, but the softphone reported no change"
-            detail = f"the softphone's callback {what} within {CONFIRM_TIMEOUT_S:g} s"
+            detail = f"the softphone's callback {what} within {self._confirm_timeout_s:g} s"
             effects += self._give_up(_Refusal(CommandError.FAILED, detail))
         if self._next and not self.ready and self._clock.at(now) >= self._next.expires_at:
             command, self._next = self._next, None
@@ -422,7 +431,7 @@ class ControllerProtocol:
         """Return why `command` must not be acted on at `now`, None when it may."""
         ahead_ms = command.expires_at - self._clock.at(now)
         if ahead_ms <= 0:
-            return _Refusal(CommandError.EXPIRED, f"it expired {-ahead_ms:.0f} ms ago")
+            return _Refusal(CommandError.EXPIRED, f"it expired {abs(ahead_ms):.0f} ms ago")
         if ahead_ms > MAX_EXPIRY_AHEAD_S * 1000:
             return _Refusal(CommandError.FAILED, f"expires_at lies more than {MAX_EXPIRY_AHEAD_S:g} s ahead")
         if command.action not in self._can:

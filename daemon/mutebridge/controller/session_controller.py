@@ -28,7 +28,7 @@ from typing import Literal, Self
 
 import msgspec
 
-from mutebridge.controller.protocol import Clock, ControllerProtocol, Effect, Perform
+from mutebridge.controller.protocol import CONFIRM_TIMEOUT_S, Clock, ControllerProtocol, Effect, Perform
 from mutebridge.core.contract import DEFAULT_PREFIX, Action, CallState, Command, CommandError, PayloadError
 from mutebridge.edges.broker import Broker, BrokerSettings, Problem, Retained
 
@@ -83,9 +83,14 @@ class SessionController:
         broker: BrokerSettings | None = None,
         prefix: str = DEFAULT_PREFIX,
         heartbeat_s: float = 5.0,
+        confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
         observe: Callable[[Happening], None] | None = None,
     ) -> None:
-        """`observe` is told, in order, all that passes; it must be quick and must not call back."""
+        """`observe` is told, in order, all that passes; it must be quick and must not call back.
+
+        `confirm_timeout_s` is for a softphone that needs more than a second to report what it did; a press expires
+        after two.
+        """
         self._set_mute = set_mute
         self._hook = {Action.ANSWER: answer, Action.HANG_UP: hang_up}
         self._observe = observe
@@ -96,6 +101,7 @@ class SessionController:
             clock=Clock(wall_ms=time.time() * 1000, monotonic_s=_now()),
             prefix=prefix,
             heartbeat_s=heartbeat_s,
+            confirm_timeout_s=confirm_timeout_s,
             can=frozenset({Action.SET_MUTE} | {action for action, callback in self._hook.items() if callback}),
         )
         farewell = self._protocol.farewell()
@@ -133,10 +139,21 @@ class SessionController:
         with self._lock:
             self._carry_out(self._protocol.call_changed(CallState(state), call_id, _now()))
 
-    def mic_changed(self, muted: bool) -> None:
-        """Say what the microphone does: whenever it changes, and once in every new call."""
+    def mic_changed(self, muted: bool | None) -> None:
+        """Say what the microphone does: whenever it changes, and once in every new call. None: it is not known now."""
         with self._lock:
             self._carry_out(self._protocol.mic_changed(muted, _now()))
+
+    @property
+    def call_id(self) -> str | None:
+        """The call that uses the microphone: the one that commands and `mic_changed` are about."""
+        with self._lock:
+            return self._protocol.call_id
+
+    def time_left_s(self) -> float:
+        """For a callback that takes time: return how long what it was asked for is still wanted, 0 for no more."""
+        with self._lock:
+            return self._protocol.time_left_s(_now())
 
     def start(self) -> None:
         """Connect to the broker in the background, for as long as it takes. Once; RuntimeError the second time."""

@@ -1,0 +1,2 @@
+/** mqtt.js' debug log, switched off. */
+module.exports = () => () => {};

@@ -1,0 +1,210 @@
+"""`mutebridge controller genesys-cloud`: the command line of this controller.
+
+Options, with environment variables as their defaults, since that is what `mutebridge pair --env` prints and what a unit
+reads; no file of its own. Secrets are in files only.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import urlsplit
+
+from mutebridge.config import host_station
+from mutebridge.controller.genesys_cloud import regions
+from mutebridge.controller.genesys_cloud.adapter import Adapter
+from mutebridge.controller.genesys_cloud.exchange import ExchangeError
+from mutebridge.controller.genesys_cloud.login import (
+    LoginError,
+    OAuthClient,
+    Tokens,
+    read_secret,
+    read_stored,
+    read_supplied,
+    write_stored,
+)
+from mutebridge.controller.genesys_cloud.sign_in import DEFAULT_REDIRECT_URI, sign_in
+from mutebridge.core.contract import DEFAULT_PREFIX
+from mutebridge.core.events import Level
+from mutebridge.edges import journal_log
+from mutebridge.edges.broker import BrokerSettings, TlsSettings
+
+_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str] = os.environ) -> None:
+    """Add what `main` reads."""
+    parser.add_argument("softphone", choices=["genesys-cloud"], help="the Platform API of Genesys Cloud")
+    parser.add_argument("action", nargs="?", choices=["run", "login"], default="run", help="default: %(default)s")
+    genesys = parser.add_argument_group("Genesys Cloud")
+    genesys.add_argument(
+        "--region",
+        default=environ.get("GENESYS_CLOUD_REGION"),
+        help="such as eu-central-1 or mypurecloud.de (default: $GENESYS_CLOUD_REGION)",
+    )
+    genesys.add_argument(
+        "--client-id",
+        metavar="ID",
+        default=environ.get("GENESYS_CLOUD_CLIENT_ID"),
+        help="of the OAuth client, with the grant type Code Authorization (default: $GENESYS_CLOUD_CLIENT_ID)",
+    )
+    genesys.add_argument(
+        "--client-secret-file", metavar="FILE", type=Path, help="of an OAuth client that has one; PKCE needs none"
+    )
+    genesys.add_argument(
+        "--login-file",
+        metavar="FILE",
+        type=Path,
+        default=_login_file(environ),
+        help="where the login is kept (default: %(default)s)",
+    )
+    genesys.add_argument(
+        "--token-file", metavar="FILE", type=Path, help="an access token that somebody else keeps fresh, instead"
+    )
+    genesys.add_argument(
+        "--redirect-uri",
+        metavar="URI",
+        default=DEFAULT_REDIRECT_URI,
+        help="login: an authorized redirect URI of the OAuth client (default: %(default)s)",
+    )
+    genesys.add_argument("--api-url", metavar="URL", help="instead of the region's, for a gateway")
+    genesys.add_argument("--login-url", metavar="URL", help="instead of the region's, for a gateway")
+    _add_broker_arguments(parser.add_argument_group("broker"), environ)
+    parser.add_argument("--log-level", choices=[level.value for level in Level], default="info")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Carry out what `add_arguments` read; returns an exit code of sysexits.h."""
+    try:
+        return _sign_in(args, sys.stdout) if args.action == "login" else _run(args)
+    except ValueError as error:
+        sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
+        return os.EX_USAGE
+    except LoginError as error:
+        sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
+        return os.EX_CONFIG if args.action == "run" else os.EX_NOPERM
+    except ExchangeError as error:
+        sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
+        return os.EX_UNAVAILABLE
+
+
+def _add_broker_arguments(broker: "argparse._ArgumentGroup", environ: Mapping[str, str]) -> None:
+    broker.description = "as `mutebridge pair --env` prints it: each default is $MUTEBRIDGE_..., then what is said here"
+    broker.add_argument(
+        "--broker",
+        metavar="URL",
+        default=environ.get("MUTEBRIDGE_BROKER", "mqtt://localhost"),
+        help="mqtt://host:port, mqtts:// with TLS (default: %(default)s)",
+    )
+    broker.add_argument(
+        "--station",
+        default=environ.get("MUTEBRIDGE_STATION") or host_station(),
+        help="the bridge's station (default: %(default)s)",
+    )
+    broker.add_argument(
+        "--name",
+        default=environ.get("MUTEBRIDGE_NAME", "genesys-cloud"),
+        help="name of this controller (default: %(default)s)",
+    )
+    broker.add_argument("--username", default=environ.get("MUTEBRIDGE_USERNAME"), help="default: none")
+    broker.add_argument("--password-file", metavar="FILE", help="default: $MUTEBRIDGE_PASSWORD is the password")
+    broker.add_argument(
+        "--prefix", default=environ.get("MUTEBRIDGE_PREFIX", DEFAULT_PREFIX), help="default: %(default)s"
+    )
+    broker.add_argument("--ca-file", metavar="FILE", help="the authorities to trust (default: the system's)")
+    broker.add_argument("--allow-plaintext", action="store_true", help="another machine without TLS")
+
+
+def _login_file(environ: Mapping[str, str]) -> Path:
+    """A service's state directory, else the user's."""
+    if state := environ.get("STATE_DIRECTORY"):
+        return Path(state.partition(":")[0]) / "genesys-cloud.json"
+    home = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(home) / "mutebridge" / "genesys-cloud.json"
+
+
+def _sign_in(args: argparse.Namespace, out: TextIO) -> int:
+    client = _oauth_client(args)
+    if client is None:
+        raise ValueError("--client-id is needed: the id of an OAuth client of your organization")
+    try:
+        login = sign_in(client, args.redirect_uri, out=out, typed=sys.stdin if sys.stdin.isatty() else None)
+    except OSError as error:
+        raise LoginError(f"cannot listen at {args.redirect_uri}: {error.strerror}") from None
+    write_stored(args.login_file, login)
+    lasts = "it is renewed by itself" if login.refresh_token else "without a refresh token; log in again when it ends"
+    out.write(f"Logged in; kept in {args.login_file}, {lasts}.\n")
+    return os.EX_OK
+
+
+def _run(args: argparse.Namespace) -> int:
+    journal_log.start(Level(args.log_level))
+    adapter = Adapter(
+        args.api_url or f"https://api.{_domain(args)}",
+        _tokens(args),
+        station=args.station,
+        name=args.name,
+        broker=_broker(args),
+        prefix=args.prefix,
+    )
+    # Waited for, not handled: a handler would run in the middle of whatever this thread does.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    failures: list[BaseException] = []
+    thread = threading.Thread(target=_follow, args=(adapter, failures), name="genesys-cloud")
+    thread.start()
+    signal.sigwait(_SIGNALS)
+    adapter.stop()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return os.EX_OK
+
+
+def _follow(adapter: Adapter, failures: list[BaseException]) -> None:
+    try:
+        adapter.run()
+    except BaseException as failure:
+        failures.append(failure)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _domain(args: argparse.Namespace) -> str:
+    if not args.region:
+        raise ValueError("--region is needed: that of your organization, such as eu-central-1 or mypurecloud.de")
+    return regions.domain(args.region)
+
+
+def _oauth_client(args: argparse.Namespace) -> OAuthClient | None:
+    if not args.client_id:
+        return None
+    secret = read_secret(args.client_secret_file) if args.client_secret_file else None
+    return OAuthClient(args.login_url or f"https://login.{_domain(args)}", args.client_id, secret)
+
+
+def _tokens(args: argparse.Namespace) -> Tokens:
+    path: Path = args.token_file or args.login_file
+    if args.token_file:
+        return Tokens(lambda: read_supplied(path))
+    if not path.exists():
+        raise LoginError(f"nobody is logged in ({path} is not there): mutebridge controller genesys-cloud login")
+    return Tokens(lambda: read_stored(path), client=_oauth_client(args), write=lambda login: write_stored(path, login))
+
+
+def _broker(args: argparse.Namespace) -> BrokerSettings:
+    url = urlsplit(args.broker)
+    if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.username or url.path.strip("/"):
+        raise ValueError(f"--broker {args.broker!r}: mqtt://host:port or mqtts://host:port is expected")
+    password = None if args.password_file else os.environ.get("MUTEBRIDGE_PASSWORD")
+    return BrokerSettings(
+        host=url.hostname,
+        port=url.port,
+        username=args.username,
+        password=password if args.username else None,
+        password_file=args.password_file,
+        tls=TlsSettings(ca_file=args.ca_file) if url.scheme == "mqtts" or args.ca_file else None,
+        allow_plaintext=args.allow_plaintext,
+    )

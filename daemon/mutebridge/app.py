@@ -20,7 +20,6 @@ import os
 import secrets
 import select
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
@@ -338,31 +337,15 @@ def run(config_path: Path | None, *, log_level: str | None = None, embedded_brok
 
 @contextlib.contextmanager
 def _embedded_broker(config: Config) -> Iterator[BrokerSettings]:
-    """Yield how to reach a broker brought up for this workstation; a web page finds its password in a private file."""
-    port = config.broker.effective_port
-    with local_broker.embedded_broker(port=port) as broker, _kept_private(broker.password or "") as password_file:
+    """Yield how to reach a broker brought up for this workstation; controllers get in by their pairings."""
+    settings = config.embedded_broker
+    with local_broker.embedded_broker(settings, port=config.broker.effective_port, user=config.station) as broker:
+        websocket = f", ws://{broker.host}:{broker.websocket_port}" if broker.websocket_port else ""
         _log.info(
-            "embedded broker: mqtt://%s:%d, ws://%s:%s as %s; its password is in %s",
+            "embedded broker: mqtt://%s:%d%s, for the controllers that `mutebridge pair` noted in %s",
             broker.host,
             broker.port,
-            broker.host,
-            broker.websocket_port,
-            broker.user,
-            password_file,
+            websocket,
+            settings.file,
         )
-        yield BrokerSettings(host=broker.host, port=broker.port)
-
-
-@contextlib.contextmanager
-def _kept_private(password: str) -> Iterator[Path]:
-    """Yield a file that holds the password, readable by this user only, for as long as it is good for something."""
-    runtime = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
-    with contextlib.ExitStack() as stack:
-        folder = runtime or stack.enter_context(tempfile.TemporaryDirectory(prefix="mutebridge-"))
-        file = Path(folder) / "mutebridge-websocket-password"
-        file.unlink(missing_ok=True)
-        stack.callback(file.unlink, missing_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as opened:  # noqa: PTH123 -- created private, so opened by descriptor
-            opened.write(password + "\n")
-        yield file
+        yield BrokerSettings(host=broker.host, port=broker.port, username=broker.user, password=broker.password)

@@ -325,6 +325,15 @@ def _explain_descriptors(args: argparse.Namespace) -> int:
     return os.EX_OK
 
 
+# --- pair
+
+
+def _pair(args: argparse.Namespace) -> int:
+    from mutebridge import pair
+
+    return pair.main(args, _load(args.config))
+
+
 # --- what several commands have
 
 
@@ -450,6 +459,19 @@ _COMMANDS = {
         _of("mutebridge.recorder", "add_arguments"),
         _of("mutebridge.recorder", "main"),
         _RECORD_EXAMPLES,
+    ),
+    "pair": _Command(
+        "let a softphone's controller in: a link, JSON or environment",
+        _of("mutebridge.pair", "add_arguments"),
+        _pair,
+        "examples:\n"
+        "  mutebridge pair --link https://softphone.example.com/agent\n"
+        "  mutebridge pair --json --origin https://softphone.example.com\n"
+        "  mutebridge pair --env > softphone.env\n"
+        "  mutebridge pair --broker wss://broker.example.com:8884 --station desk-17 --json \\\n"
+        "      --password-file /etc/mosquitto/mutebridge.passwd --acl-file /etc/mosquitto/mutebridge.acl\n"
+        "  mutebridge pair --revoke\n\n"
+        "Each time a new password is made up, and the one before is worth nothing. What is printed is a secret.",
     ),
     "simulate": _Command(
         "be a softphone without audio, to try a button with",

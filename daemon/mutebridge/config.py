@@ -24,6 +24,7 @@ from mutebridge.core.events import Level, PressMode
 from mutebridge.core.hook_switch import HookSwitch
 from mutebridge.core.profiles import Profile, profiles_from_dict
 from mutebridge.edges.broker import BrokerSettings
+from mutebridge.edges.local_broker.settings import EmbeddedBrokerSettings
 from mutebridge.typed_yaml import ConfigError, Problem, Reading
 
 __all__ = ["Config", "ConfigError", "ConfigFileError", "Problem", "load", "load_profiles"]
@@ -53,6 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     known_devices: bool = True
     keep_mute_key_from_desktop: KeepMuteKey = KeepMuteKey.AUTO
     broker: BrokerSettings = BrokerSettings()
+    embedded_broker: EmbeddedBrokerSettings = EmbeddedBrokerSettings()
     devices: tuple[DeviceConfig, ...] = ()
 
     def __post_init__(self) -> None:

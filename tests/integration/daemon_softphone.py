@@ -40,7 +40,16 @@ class Said(NamedTuple):
 class Softphone:
     """`phone` is the softphone as a person has it; `acts`, `commands` and `results` are what came of presses."""
 
-    def __init__(self, port: int, *, station: str = "desk", name: str = "phone", heartbeat_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        station: str = "desk",
+        name: str = "phone",
+        heartbeat_s: float = 5.0,
+        username: str | None = None,
+        password: str | None = None,
+    ) -> None:
         self.phone = SimulatedSoftphone()
         self.acts: Record[Act] = Record("what the softphone was told to do")
         self.commands: Record[Said] = Record("the commands that came")
@@ -51,7 +60,9 @@ class Softphone:
             station,
             name,
             set_mute=self._set_mute,
-            broker=BrokerSettings(host="127.0.0.1", port=port, retry_first_s=0.2, retry_max_s=0.5),
+            broker=BrokerSettings(
+                host="127.0.0.1", port=port, username=username, password=password, retry_first_s=0.2, retry_max_s=0.5
+            ),
             heartbeat_s=heartbeat_s,
             observe=self._observe,
         )

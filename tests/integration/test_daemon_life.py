@@ -2,21 +2,20 @@
 
 import contextlib
 import os
-import re
-import stat
-import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
-from tests.integration.daemon_process import Daemon
+from tests.integration.daemon_process import SOURCE, Daemon
 from tests.integration.daemon_softphone import Softphone
 from tests.integration.daemon_station import Onlooker, Station
 from tests.integration.mosquitto import Mosquitto, free_port
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect as websocket_connect
-from websockets.typing import Subprotocol
+
+from mutebridge.controller import paired_from_environment
+from mutebridge.edges.local_broker import Listening, probe
 
 pytestmark = pytest.mark.broker
 
@@ -172,25 +171,23 @@ def _connections_of_daemon(mosquitto: Mosquitto) -> int:
 
 
 def test_the_embedded_broker(tmp_path: Path) -> None:
-    """Anyone on this machine may connect by TCP; through a WebSocket, as any web page can, only with the password."""
-    port = free_port()
+    """A softphone that is paired while the daemon runs gets in at once; who is not, does not."""
+    port, page_port = free_port(), free_port()
     station = Station(tmp_path, port)
+    station.configure(station.button.config(), embedded_broker={"websocket_port": page_port})
+    state = {"STATE_DIRECTORY": str(tmp_path / "state")}
     with contextlib.ExitStack() as stack:
-        daemon = stack.enter_context(_with_embedded_broker(station.config, tmp_path))
+        daemon = stack.enter_context(Daemon(station.config, "--embedded-broker", environ=state))
         places = daemon.wait_log("embedded broker: ").text
-        websocket = re.search(r"ws://127\.0\.0\.1:(\d+)", places)
-        assert f"mqtt://127.0.0.1:{port}," in places
-        assert websocket is not None
-        password_file = Path(places.rpartition(" is in ")[2])
-        assert stat.S_IMODE(password_file.stat().st_mode) == 0o600
-        url, password = f"ws://127.0.0.1:{websocket[1]}/", password_file.read_text().strip()
-        assert _websocket_answer(url, None) == REFUSED
-        assert _websocket_answer(url, "guessed") == REFUSED
-        assert _websocket_answer(url, password) == ACCEPTED
-        assert not [line for line in daemon.log.all() if password in line.text]
-
-        phone = stack.enter_context(Softphone(port))
+        assert f"mqtt://127.0.0.1:{port}, ws://127.0.0.1:{page_port}, " in places
+        assert probe("127.0.0.1", port) is Listening.CLOSED_BROKER
+        assert probe("127.0.0.1", page_port) is not Listening.NOTHING
         station.wait_lamp("OFF")
+
+        paired = paired_from_environment(_printed_environment(station.config, state))
+        broker = paired.broker
+        assert (broker.port, paired.station, paired.name) == (port, "desk", "phone")
+        phone = stack.enter_context(Softphone(port, username=broker.username, password=broker.password))
         phone.connect()
         station.wait_lamp("LIVE")
         station.press()
@@ -198,43 +195,24 @@ def test_the_embedded_broker(tmp_path: Path) -> None:
         assert phone.phone.mic is True
         assert daemon.terminate() == 0
         station.wait_lamp("OFF")
-        assert not password_file.exists()
+        assert not [line for line in daemon.log.all() if str(broker.password) in line.text]
     station.close()
+
+
+def _printed_environment(config: Path, environ: dict[str, str]) -> dict[str, str]:
+    command = [sys.executable, "-m", "mutebridge", "pair", "--env", "--name", "phone", "--config", str(config)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
 def test_the_embedded_broker_does_not_take_a_port_from_another(station: Station) -> None:
     daemon = station.start_daemon("--embedded-broker")
     assert daemon.wait() == os.EX_UNAVAILABLE
     daemon.wait_log("listens already")
-
-
-ACCEPTED, REFUSED = b"\x20\x02\x00\x00", b"\x20\x02\x00\x05"
-
-
-def _with_embedded_broker(config: Path, runtime: Path) -> Daemon:
-    """Start it; while another program has the WebSocket port, again and again."""
-    for _ in range(20):
-        daemon = Daemon(config, "--embedded-broker", environ={"RUNTIME_DIRECTORY": str(runtime)})
-        said = daemon.log.wait(lambda line: "embedded broker" in line.text)
-        if "needs 127.0.0.1:9001" not in said.text:
-            break
-        daemon.wait()
-    return daemon
-
-
-def _websocket_answer(url: str, password: str | None) -> bytes:
-    """The CONNACK for user `mutebridge`, or for nobody."""
-
-    def text(words: str) -> bytes:
-        return struct.pack(">H", len(words)) + words.encode()
-
-    flags = 0x02 if password is None else 0xC2
-    rest = text("page") if password is None else text("page") + text("mutebridge") + text(password)
-    body = text("MQTT") + bytes((4, flags, 0, 60)) + rest
-    with websocket_connect(url, subprotocols=[Subprotocol("mqtt")], open_timeout=20) as websocket:
-        websocket.send(bytes((0x10, len(body))) + body)
-        answer = b""
-        with contextlib.suppress(ConnectionClosed):
-            while len(answer) < 4:
-                answer += websocket.recv(timeout=20, decode=False)
-        return answer

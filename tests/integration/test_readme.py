@@ -1,5 +1,6 @@
 """Every command in the README runs, and what it shows is what is in the tree."""
 
+import json
 import os
 import re
 import subprocess
@@ -82,6 +83,24 @@ def daemon(mosquitto: Mosquitto, directory: Path) -> None:
     assert process.wait(timeout=20) == 0
 
 
+def pair(_mosquitto: Mosquitto, directory: Path) -> None:
+    """In the order in which they stand there."""
+    printed = []
+    for line in (line for line in COMMANDS if line.startswith("python3 daemon pair")):
+        words = line.replace("/etc/mosquitto", str(directory)).split()[2:]
+        done = run(*_PROGRAM, *words, STATE_DIRECTORY=str(directory))
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout)
+    link, as_json, environment, revoked, elsewhere = printed
+    assert link.startswith("https://softphone.example.com/agent#mutebridge=")
+    assert f"MUTEBRIDGE_STATION={json.loads(as_json)['station']}\n" in environment
+    assert revoked == ""
+    (shown,) = re.findall(r"`(\{\"v\".*?\})`", README, flags=re.DOTALL)
+    assert json.loads(elsewhere).keys() == json.loads(shown).keys() == json.loads(as_json).keys()
+    assert (directory / "mutebridge.passwd").read_text().startswith("softphone@desk-17:$7$")
+    assert (directory / "mutebridge.acl").read_text().startswith("user softphone@desk-17\n")
+
+
 def publish(mosquitto: Mosquitto, _directory: Path) -> None:
     """They leave a retained call and mic state for the daemon to find."""
     lines = [line for line in COMMANDS if line.startswith("mosquitto_pub")]
@@ -105,6 +124,7 @@ RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon devices --hwdb": hwdb,
     "python3 daemon devices": devices,
     "python3 daemon record": record,
+    "python3 daemon pair": pair,
     "python3 daemon run": daemon,
     "python3 tests": this_run,
     "mosquitto_pub": publish,

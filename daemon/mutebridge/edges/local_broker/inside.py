@@ -3,21 +3,25 @@
 import asyncio
 import contextlib
 import functools
+import http
 import logging
 import queue
-import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeAlias
 
 import msgspec
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter, WebSocketsReader, WebSocketsWriter
 from amqtt.broker import Broker
-from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
-from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
+from amqtt.contexts import Action, BrokerConfig, ListenerConfig, ListenerType
+from amqtt.mqtt.connack import IDENTIFIER_REJECTED, NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
 from amqtt.mqtt.connect import ConnectPacket
+from amqtt.session import Session
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from mutebridge.edges.local_broker.doorkeeper import Doorkeeper, Visitor
 from mutebridge.edges.local_broker.listening import LocalBroker, LocalBrokerError
 
 _log = logging.getLogger(__name__)
@@ -25,14 +29,16 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
+# How soon a credential that was withdrawn ends its connections. amqtt looks after its sessions as often.
+_LOOK_AGAIN_S = 1.0
 _MAX_WEBSOCKET_BYTES = 64 * 1024
 _LISTENER = "default"
 
 
 @contextlib.contextmanager
-def running(wanted: LocalBroker) -> Iterator[LocalBroker]:
+def running(wanted: LocalBroker, doorkeeper: Doorkeeper) -> Iterator[LocalBroker]:
     """Yield the broker on `wanted`'s ports, with the free ones that 0 stood for filled in."""
-    thread = _BrokerThread(wanted)
+    thread = _BrokerThread(wanted, doorkeeper)
     try:
         yield thread.start()
     finally:
@@ -42,13 +48,14 @@ def running(wanted: LocalBroker) -> Iterator[LocalBroker]:
 class _BrokerThread:
     """One thread, with an event loop of its own, in which amqtt serves what listeners of ours accept.
 
-    They are ours, not amqtt's, for two reasons. The port is known when any free one was asked for. An unknown WebSocket
-    client is turned away before amqtt sees it, which throws out whoever holds a client id before it looks at the
-    newcomer's password.
+    They are ours, not amqtt's, for two reasons. The port is known when any free one was asked for. An unknown client is
+    turned away before amqtt sees it, which throws out whoever holds a client id before it looks at the newcomer's
+    password.
     """
 
-    def __init__(self, wanted: LocalBroker) -> None:
+    def __init__(self, wanted: LocalBroker, doorkeeper: Doorkeeper) -> None:
         self._wanted = wanted
+        self._doorkeeper = doorkeeper
         self._outcome: queue.SimpleQueue[LocalBroker | Exception] = queue.SimpleQueue()
         self._stop: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="amqtt", daemon=True)
@@ -77,31 +84,61 @@ class _BrokerThread:
             self._outcome.put(error)
 
     async def _serve(self) -> None:
-        listeners = {_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)}
-        plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-        broker = Broker(BrokerConfig(listeners=listeners, plugins=plugins))
+        broker = _GuardedBroker(self._doorkeeper)
         await broker.start()
+        gate = _Gate(broker, self._doorkeeper)
         stopping = asyncio.Event()
-        async with _listeners(broker, self._wanted) as listening:
+        async with _listeners(gate, self._wanted) as listening:
             self._stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
             self._outcome.put(listening)
-            await stopping.wait()
+            while not stopping.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), _LOOK_AGAIN_S)
+                gate.turn_out_the_withdrawn()
         await broker.shutdown()
 
 
+class _GuardedBroker(Broker):  # type: ignore[misc] # amqtt ships no types
+    """amqtt, asking the doorkeeper what each client may read and write.
+
+    Two of its methods are not meant to be overridden; what they are called is held by the project's requirement.
+    """
+
+    def __init__(self, doorkeeper: Doorkeeper) -> None:
+        listeners = {_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)}
+        # Who comes as far as amqtt has been let in by the gate.
+        plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+        super().__init__(BrokerConfig(listeners=listeners, plugins=plugins))
+        self._doorkeeper = doorkeeper
+
+    async def _topic_filtering(self, session: Session, topic: str, action: Action) -> bool:
+        if action is Action.PUBLISH:
+            return self._doorkeeper.may_write(session.username, topic)
+        return self._doorkeeper.may_read(session.username, topic)
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Session
+    ) -> None:
+        # amqtt sends a newcomer what matches anybody's subscription.
+        subscribers = [subscriber for subscriber, _ in self.subscriptions.get(subscription[0], ())]
+        if session in subscribers:
+            await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
 @contextlib.asynccontextmanager
-async def _listeners(broker: Broker, wanted: LocalBroker) -> AsyncIterator[LocalBroker]:
-    gate = _WebSocketGate(broker, f"{wanted.user}", f"{wanted.password}")
-    tcp = await asyncio.start_server(functools.partial(_tcp_client, broker), wanted.host, wanted.port)
+async def _listeners(gate: "_Gate", wanted: LocalBroker) -> AsyncIterator[LocalBroker]:
+    tcp = await asyncio.start_server(gate.tcp_client, wanted.host, wanted.port)
     try:
         listening = msgspec.structs.replace(wanted, port=tcp.sockets[0].getsockname()[1])
         if wanted.websocket_port is None:
             yield listening
             return
         async with serve(
-            gate.client,
+            gate.websocket_client,
             wanted.host,
             wanted.websocket_port,
+            process_request=gate.refused_page,
+            server_header=None,
             subprotocols=[Subprotocol("mqtt")],
             max_size=_MAX_WEBSOCKET_BYTES,
         ) as websockets:
@@ -111,50 +148,80 @@ async def _listeners(broker: Broker, wanted: LocalBroker) -> AsyncIterator[Local
         tcp.close()
 
 
-async def _tcp_client(broker: Broker, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    first = _FirstPacket(StreamReaderAdapter(stream))
-    answers = StreamWriterAdapter(writer)
-    try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            understood = await first.is_of_3_1_1()
-        if understood:
-            await broker.external_connected(first.again(for_good=True), answers, _LISTENER)
-        else:
-            await _refuse(answers, UNACCEPTABLE_PROTOCOL_VERSION)
-    except Exception as error:  # amqtt lets a socket's end pass through as what it is
-        _log.debug("a client of the embedded broker ended: %r", error)
-    finally:
-        writer.close()
+_Answers: TypeAlias = StreamWriterAdapter | WebSocketsWriter
 
 
-class _WebSocketGate:
-    """Lets only those WebSocket clients through to the broker whose CONNECT has the right user with password."""
+class _Gate:
+    """Lets those clients through to the broker whose CONNECT the doorkeeper admits."""
 
-    def __init__(self, broker: Broker, user: str, password: str) -> None:
+    def __init__(self, broker: Broker, doorkeeper: Doorkeeper) -> None:
         self._broker = broker
-        self._credentials = f"{user}:{password}".encode()
+        self._doorkeeper = doorkeeper
+        self._inside: dict[_Answers, tuple[str, str | None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
-    async def client(self, websocket: ServerConnection) -> None:
-        first, answers = _FirstPacket(WebSocketsReader(websocket)), WebSocketsWriter(websocket)
+    def turn_out_the_withdrawn(self) -> None:
+        """End the connections of users whose credential is another one by now."""
+        for answers, (user, stamp) in list(self._inside.items()):
+            if self._doorkeeper.stamp(user) != stamp:
+                del self._inside[answers]
+                closing = asyncio.ensure_future(answers.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+
+    async def tcp_client(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._client(_FirstPacket(StreamReaderAdapter(stream)), StreamWriterAdapter(writer), None)
+        finally:
+            writer.close()
+
+    def refused_page(self, websocket: ServerConnection, request: Request) -> Response | None:
+        """Answer a request for a WebSocket from a page that is none of ours."""
+        headers = request.headers
+        why = self._doorkeeper.refuses_page(headers.get_all("Host"), headers.get_all("Origin"))
+        return None if why is None else websocket.respond(http.HTTPStatus.FORBIDDEN, f"{why}\n")
+
+    async def websocket_client(self, websocket: ServerConnection) -> None:
+        await self._client(_FirstPacket(WebSocketsReader(websocket)), WebSocketsWriter(websocket), websocket)
+
+    async def _client(self, first: "_FirstPacket", answers: _Answers, websocket: ServerConnection | None) -> None:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                refusal = await self._refusal(first)
-            if refusal is None:
-                await self._broker.external_connected(first.again(for_good=True), answers, _LISTENER)
-            else:
+                refusal, user = await self._examined(first, websocket)
+            if refusal is not None:
                 await _refuse(answers, refusal)
-        except Exception as error:  # the first packet is anything at all
-            _log.debug("a WebSocket client of the embedded broker ended: %r", error)
+                return
+            if user is not None:
+                self._inside[answers] = (user, self._doorkeeper.stamp(user))
+            await self._broker.external_connected(first.again(for_good=True), answers, _LISTENER)
+        except Exception as error:  # the first packet is anything at all; amqtt lets a socket's end pass as what it is
+            _log.debug("a client of the embedded broker ended: %r", error)
+        finally:
+            self._inside.pop(answers, None)
 
-    async def _refusal(self, first: "_FirstPacket") -> int | None:
+    async def _examined(
+        self, first: "_FirstPacket", websocket: ServerConnection | None
+    ) -> tuple[int | None, str | None]:
+        """Return the code with which to refuse, or None, with the user."""
         if not await first.is_of_3_1_1():
-            return int(UNACCEPTABLE_PROTOCOL_VERSION)
+            return int(UNACCEPTABLE_PROTOCOL_VERSION), None
         connect = await ConnectPacket.from_stream(first.again())
-        given = f"{connect.username}:{connect.password}".encode()
-        return None if secrets.compare_digest(given, self._credentials) else int(NOT_AUTHORIZED)
+        user = connect.username
+        request = websocket.request if websocket is not None else None
+        origin = request.headers.get("Origin") if request is not None else None
+        visitor = Visitor(user, connect.password, origin, by_websocket=websocket is not None)
+        if not self._doorkeeper.admits(visitor):
+            return int(NOT_AUTHORIZED), None
+        # Of a will amqtt does not ask whether it may be written.
+        if connect.will_flag and not self._doorkeeper.may_write(user, connect.will_topic):
+            return int(NOT_AUTHORIZED), None
+        session, _ = self._broker.sessions.get(connect.client_id, (None, None))
+        if session is not None and session.username != user:  # it would throw out somebody else
+            return int(IDENTIFIER_REJECTED), None
+        return None, user
 
 
-async def _refuse(answers: StreamWriterAdapter | WebSocketsWriter, code: int) -> None:
+async def _refuse(answers: _Answers, code: int) -> None:
     await ConnackPacket.build(0, code).to_stream(answers)
     await answers.close()
 

@@ -14,7 +14,7 @@ class LocalBrokerError(Exception):
 
 
 class LocalBroker(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a broker listens. `what` names it for people; user and password are what its WebSocket port asks for."""
+    """Where a broker listens. `what` names it for people; user and password are its owner's, who may do everything."""
 
     what: str
     host: str

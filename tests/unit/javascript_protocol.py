@@ -122,7 +122,7 @@ class Twin(ControllerProtocol):
             raise
         return self._compare(effects, other())
 
-    def mic_changed(self, muted: bool, now: float) -> list[Effect]:
+    def mic_changed(self, muted: bool | None, now: float) -> list[Effect]:
         return self._compare(super().mic_changed(muted, now), self._other.do("micChanged", muted, now))
 
     def begin(self, now: float) -> list[Effect]:

@@ -17,6 +17,7 @@ are never in arguments, logs or messages.
 import base64
 import contextlib
 import hashlib
+import logging
 import os
 import secrets
 import stat
@@ -32,6 +33,9 @@ import msgspec
 
 from mutebridge.controller.genesys_cloud.exchange import Answer, Exchange, ExchangeError, Wanted
 
+_log = logging.getLogger(__name__)
+
+RENEW_TIMEOUT_S = 15.0
 MAX_FILE_BYTES = 64 * 1024
 
 # What this program asks for; an organization may enforce scopes or not.
@@ -213,7 +217,11 @@ def _checked(path: Path, fields: object) -> Login:
 
 
 class Tokens:
-    """The access token in use, for any thread. `renew` is asked for when one was refused."""
+    """The access token in use, for any thread.
+
+    A renewal has a thread and a time of its own: a refresh token is used up by being sent, so a press that has no time
+    left must not make its answer get lost.
+    """
 
     def __init__(
         self,
@@ -221,60 +229,73 @@ class Tokens:
         *,
         client: OAuthClient | None = None,
         write: Callable[[Login], None] | None = None,
-        on_unwritten: Callable[[LoginError], None] | None = None,
     ) -> None:
         """LoginError when there is none to begin with."""
         self._read = read
         self._client = client
         self._write = write
-        self._on_unwritten = on_unwritten
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._login = read()
-        self._refused: set[str] = set()
+        self._renewing = False
+        self._problem: Exception | None = None
+        self._used_up: set[str] = set()
 
     @property
     def access_token(self) -> str:
         return self._login.access_token
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether it should be renewed now, and can be."""
+        """Whether it ends so soon, and can be renewed."""
         login = self._login
-        return bool(self._can_renew(login) and login.expires_at and login.expires_at - time.time() < seconds)
+        return bool(self._refreshable(login) and login.expires_at and login.expires_at - time.time() < seconds)
 
     def renew(self, refused: str, wanted: Wanted) -> None:
-        """Put another one in the place of `refused`, unless somebody did so already. LoginError, ExchangeError."""
-        if not self._lock.acquire(timeout=max(0.0, wanted())):
-            raise ExchangeError("the login is being renewed")
-        try:
-            if self._login.access_token == refused:
-                self._login = self._another(refused, wanted)
-        finally:
-            self._lock.release()
+        """Put another one in the place of `refused`, unless that was done already. LoginError, ExchangeError."""
+        with self._changed:
+            if self._login.access_token != refused:
+                return
+            if not self._renewing:
+                self._renewing, self._problem = True, None
+                threading.Thread(target=self._renew, args=(refused,), name="genesys-login", daemon=True).start()
+            if not self._changed.wait_for(lambda: not self._renewing, max(0.0, wanted())):
+                raise ExchangeError("that takes too long")
+            if self._problem:
+                raise self._problem
 
-    def _another(self, refused: str, wanted: Wanted) -> Login:
+    def _renew(self, refused: str) -> None:
+        login, problem = None, None
+        try:
+            login = self._another(refused)
+        except Exception as error:
+            problem = error
+        with self._changed:
+            self._login = login or self._login
+            self._problem = problem
+            self._renewing = False
+            self._changed.notify_all()
+
+    def _another(self, refused: str) -> Login:
         with contextlib.suppress(LoginError):
             on_disk = self._read()
             if on_disk.access_token != refused:
                 return on_disk
-        token = self._login.refresh_token
-        if not self._can_renew(self._login) or self._client is None or token is None:
+        client, token = self._client, self._refreshable(self._login)
+        if client is None or token is None:
             raise LoginError("Genesys Cloud does not accept the token any more, and there is no refresh token")
         try:
-            renewed = self._client.renew(token, wanted)
+            deadline = time.monotonic() + RENEW_TIMEOUT_S
+            renewed = client.renew(token, lambda: deadline - time.monotonic())
         except LoginError:
-            self._refused.add(token)  # once is enough
+            self._used_up.add(token)  # asking once is enough
             raise
-        self._keep(renewed)
+        if self._write:
+            try:
+                self._write(renewed)
+            except LoginError as error:
+                _log.error("genesys cloud: %s; it is good until this program ends", error)
         return renewed
 
-    def _can_renew(self, login: Login) -> bool:
-        return bool(self._client and login.refresh_token and login.refresh_token not in self._refused)
-
-    def _keep(self, login: Login) -> None:
-        try:
-            if self._write:
-                self._write(login)
-        except LoginError as error:
-            # It is good until the program ends.
-            if self._on_unwritten:
-                self._on_unwritten(error)
+    def _refreshable(self, login: Login) -> str | None:
+        """Its refresh token, where that is of use."""
+        token = login.refresh_token
+        return token if self._client and token not in self._used_up else None

@@ -32,7 +32,7 @@ def missing(error: ApiError) -> str:
     else:
         what = f"a {kind} (needed are the scopes {', '.join(SCOPES)}, and the permissions of a phone user)"
     whom = "OAuth client" if kind == "scope" else "user's role"
-    return f"Genesys Cloud refuses: the {whom} lacks {what}; an administrator can grant it"
+    return f"Genesys Cloud refuses: the {whom} lacks {what}"
 
 
 def _refused_by_api(error: ApiError) -> Refused:

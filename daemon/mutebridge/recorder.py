@@ -27,7 +27,8 @@ from mutebridge.core.profiles import DeviceNode, Profile
 from mutebridge.core.recording import RecordedDevice
 from mutebridge.edges import hotplug
 from mutebridge.edges.desktop_key import DesktopKey
-from mutebridge.edges.headset import Headset, HeadsetError, check_openable, users
+from mutebridge.edges.headset import Headset, HeadsetError, check_openable
+from mutebridge.edges.processes import holders
 
 OPEN_TIMEOUT_S = 10.0
 _MAX_TYPED_BYTES = 4096
@@ -101,8 +102,8 @@ def _record(node: DeviceNode, protocol: HeadsetProtocol, file: str) -> None:
         check_openable(node.path)
     except HeadsetError as error:
         raise RecorderError(str(error), status_of(error)) from None
-    if others := users(node.path):
-        raise RecorderError(f"{node.path}: in use by {', '.join(others)}: end that first", os.EX_TEMPFAIL)
+    if others := holders([node.path])[node.path]:
+        raise RecorderError(f"{node.path}: in use by {', '.join(map(str, others))}: end that first", os.EX_TEMPFAIL)
     device = RecordedDevice.of(
         node.label[:200],
         node.report_descriptor,

@@ -18,7 +18,8 @@ from mutebridge.config import load_profiles
 from mutebridge.core.assignment import DeviceConfig
 from mutebridge.core.headset_protocol import headset_protocol
 from mutebridge.core.profiles import DeviceNode
-from mutebridge.edges.headset import HeadsetError, check_openable, users
+from mutebridge.edges.headset import HeadsetError, check_openable
+from mutebridge.edges.processes import holders
 from mutebridge.recorder import RecorderError, find, status_of
 from mutebridge.virtual_headset import descriptor
 
@@ -124,10 +125,10 @@ def test_another_program_that_holds_the_device_is_named() -> None:
     with subprocess.Popen(["sleep", "60"], stdin=line) as holder:
         os.close(line)
         try:
-            assert users(path) == [f"sleep ({holder.pid})"]
+            assert [str(each) for each in holders([path])[path]] == [f"sleep ({holder.pid})"]
         finally:
             holder.kill()
-    assert users(path) == []
+    assert holders([path]) == {path: []}
     os.close(board)
 
 

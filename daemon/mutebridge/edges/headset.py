@@ -29,7 +29,6 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
@@ -494,23 +493,6 @@ def _open_by_hand(path: str) -> tuple[int, int]:
 def check_openable(path: str) -> None:
     """HeadsetError when the node cannot be opened now."""
     os.close(_open_by_hand(path)[0])
-
-
-def users(path: str) -> list[str]:
-    """Return the processes that have `path` open, as "name (pid)"; other users' are seen only by root."""
-    found = []
-    for process in sorted(Path("/proc").glob("[0-9]*")):
-        with contextlib.suppress(OSError):
-            if any(_links_to(entry, path) for entry in (process / "fd").iterdir()):
-                found.append(f"{(process / 'comm').read_text().strip()} ({process.name})")
-    return found
-
-
-def _links_to(entry: Path, path: str) -> bool:
-    try:
-        return os.readlink(entry) == path  # noqa: PTH115 - compared as it is
-    except OSError:  # closed meanwhile
-        return False
 
 
 def _descriptors(device_number: int) -> set[int]:

@@ -46,6 +46,7 @@ first steps:
   mutebridge demo       see it work; needs no button, no broker, no softphone
   mutebridge devices    is my button recognised, and if not, why?
   mutebridge check      is my configuration right, and what is it in full?
+  mutebridge doctor     what is wrong, and what is to be done?
   mutebridge run        the bridge in this terminal; Ctrl-C ends it
 
 The configuration is the file of --config, else of $MUTEBRIDGE_CONFIG, else
@@ -418,6 +419,25 @@ unplugged, 73 the file cannot be written, 75 another program holds the device,
 77 no permission
 """
 
+_DOCTOR_EXAMPLES = """\
+examples:
+  sudo mutebridge doctor
+  mutebridge doctor --json | jq -r '.checks[] | select(.state == "problem") | .remedy'
+
+It changes nothing and may run beside the service, whose user's rights it
+checks; as root it sees more. What it tries at the broker is acted on by nobody.
+It takes at most ten seconds, which a softphone in a call is listened to.
+
+--json is {"state", "checks": [{"name", "state", "finding", "remedy", "about"}]}
+with remedy and about null where there is none. States are ok, warning, problem,
+not_applicable and cannot_tell; that of the whole is the worst of the first
+three. Names are those that it prints; a check may come several times, with
+another thing that it is about.
+
+exit status: 0 ok, 1 warning, 2 problem, as monitoring plugins have it; another
+one when it could not examine: 64 wrong usage, 70 a bug
+"""
+
 _COMMANDS = {
     "run": _Command(
         "run the bridge; this is what the service does",
@@ -453,6 +473,12 @@ _COMMANDS = {
         "It opens no device, so it may run beside the service. What --descriptor reads may be a binary file, what\n"
         "hid-recorder, usbhid-dump, hexdump or xxd prints, hexadecimal, or an array in a\n"
         "program. Ends with 65 when that is broken, and says at which byte.",
+    ),
+    "doctor": _Command(
+        "find out what is wrong, and what is to be done",
+        _of("mutebridge.doctor", "add_arguments"),
+        _of("mutebridge.doctor", "main"),
+        _DOCTOR_EXAMPLES,
     ),
     "record": _Command(
         "record a headset that misbehaves, so that it can be mended",

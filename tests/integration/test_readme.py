@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.integration.mosquitto import Mosquitto
+from tests.integration.mosquitto import Mosquitto, free_port
 
 from mutebridge import virtual_headset
 
@@ -64,6 +64,24 @@ def record(_mosquitto: Mosquitto, directory: Path) -> None:
     done = run(*_PROGRAM, "record", "/dev/hidraw999", str(directory / "my-headset.rec"))
     assert done.returncode == os.EX_NOINPUT
     assert "no such HID device" in done.stderr
+
+
+def doctor(_mosquitto: Mosquitto, directory: Path) -> None:
+    """No broker is where it looks, which is a problem, and it says what to do."""
+    done = run(*_PROGRAM, "doctor", MUTEBRIDGE_CONFIG=str(_at_a_closed_port(directory)))
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "> start the broker" in done.stdout
+
+
+def doctor_json(_mosquitto: Mosquitto, directory: Path) -> None:
+    done = run(*_PROGRAM, "doctor", "--json", MUTEBRIDGE_CONFIG=str(_at_a_closed_port(directory)))
+    assert json.loads(done.stdout)["state"] == "problem"
+
+
+def _at_a_closed_port(directory: Path) -> Path:
+    config = directory / "closed.yaml"
+    config.write_text(f"broker: {{port: {free_port()}}}\n")
+    return config
 
 
 def daemon(mosquitto: Mosquitto, directory: Path) -> None:
@@ -123,6 +141,8 @@ RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon devices --descriptor": descriptor,
     "python3 daemon devices --hwdb": hwdb,
     "python3 daemon devices": devices,
+    "python3 daemon doctor --json": doctor_json,
+    "python3 daemon doctor": doctor,
     "python3 daemon record": record,
     "python3 daemon pair": pair,
     "python3 daemon run": daemon,

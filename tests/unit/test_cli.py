@@ -44,13 +44,13 @@ def test_the_help_teaches_the_first_steps(option: str) -> None:
     done = mutebridge_(option)
     assert (done.returncode, done.stderr) == (os.EX_OK, "")
     assert done.stdout.startswith("usage: mutebridge COMMAND")
-    for command in ("run", "check", "devices", "record", "simulate", "demo"):
+    for command in ("run", "check", "devices", "doctor", "record", "simulate", "demo"):
         assert f"\n  {command} " in done.stdout
     assert "first steps:\n  mutebridge demo " in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["run", "check", "devices", "record"])
+@pytest.mark.parametrize("command", ["run", "check", "devices", "doctor", "record"])
 def test_each_command_explains_itself_with_an_example(command: str) -> None:
     done = mutebridge_(command, "--help")
     assert (done.returncode, done.stderr) == (os.EX_OK, "")

@@ -490,6 +490,13 @@ def _open_by_hand(path: str) -> tuple[int, int]:
     return opened, number.st_rdev
 
 
+def backend_version() -> str:
+    """Return the version of hidapi, as its hidraw backend says it; ImportError says why it cannot be used."""
+    import hidraw  # noqa: PLC0415
+
+    return str(hidraw.version_str())
+
+
 def check_openable(path: str) -> None:
     """HeadsetError when the node cannot be opened now."""
     os.close(_open_by_hand(path)[0])

@@ -215,6 +215,13 @@ class Hotplug:
         return rewatch or hint, hint
 
 
+def udev_version() -> str:
+    """Return the version of udev's library; ImportError says why it cannot be used."""
+    import pyudev  # noqa: PLC0415
+
+    return str(pyudev.udev_version())
+
+
 def _open_monitor(subsystems: Iterable[str], root: Path) -> Any:
     """Return a started pyudev monitor, or None where udev does not run or its socket is refused."""
     if not (root / "run/udev/control").exists():

@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -75,7 +76,8 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     """What was found out. `problem`: why there was no connection, or none any more; what came before it still counts.
 
     `subscribed` has the answer to each filter, `published` that to the message on each topic; what is missing was not
-    tried. `certificate_ends_at` is the end of the broker's certificate, in seconds since the Unix epoch.
+    tried. `heard` came within `listened_s`. `certificate_ends_at` is the end of the broker's certificate, in seconds
+    since the Unix epoch.
     """
 
     problem: Problem | None = None
@@ -85,9 +87,10 @@ class Visit(msgspec.Struct, frozen=True, kw_only=True):
     subscribed: dict[str, Answer] = {}
     published: dict[str, Answer] = {}
     heard: tuple[Heard, ...] = ()
+    listened_s: float = 0.0
 
 
-def visit(  # noqa: PLR0913 - a visit has these parts, and they are named
+def visit(
     settings: BrokerSettings,
     *,
     client_id: str,
@@ -116,6 +119,7 @@ def visit(  # noqa: PLR0913 - a visit has these parts, and they are named
         subscribed=visitor.subscribed,
         published=visitor.published,
         heard=tuple(visitor.heard),
+        listened_s=visitor.listened_s,
     )
 
 
@@ -136,6 +140,10 @@ class _Visitor:
         self._began = time.monotonic()
         self._connection: _Connection | None = None
 
+    @property
+    def listened_s(self) -> float:
+        return time.monotonic() - self._began
+
     def connect_first(self) -> None:
         """Find the version that the broker speaks, too. CannotConnectError."""
         began = time.monotonic()
@@ -155,11 +163,11 @@ class _Visitor:
 
     def try_subscriptions(self, filters: Sequence[str]) -> None:
         for each in filters:
-            self.subscribed[each] = self._try(lambda connection, each=each: connection.subscribe(each))
+            self.subscribed[each] = self._try(partial(_Connection.subscribe, topic_filter=each))
 
     def try_messages(self, trials: Sequence[Trial]) -> None:
         for each in trials:
-            self.published[each.topic] = self._try(lambda connection, each=each: connection.publish(each))
+            self.published[each.topic] = self._try(partial(_Connection.publish, trial=each))
 
     def listen(
         self, filters: Sequence[str], trials: Sequence[Trial], enough: Callable[[Sequence[Heard]], bool]

@@ -12,15 +12,11 @@ if sys.version_info < (3, 11):  # noqa: UP036 - the one place where an older one
 
 import os
 
-ADMINISTRATION = ("install", "uninstall", "wheels")
-if sys.argv[1:2] and sys.argv[1] in ADMINISTRATION:
-    sys.dont_write_bytecode = True  # they are run by root, in a tree that is another's
-
-import bootstrap  # noqa: E402
+import bootstrap
 
 
 def main(args: list[str]) -> None:
-    if args[:1] and args[0] in ADMINISTRATION:
+    if args[:1] in (["install"], ["uninstall"], ["wheels"]):
         import installation  # noqa: PLC0415 - a start of the daemon needs none of it
 
         installation.main(args)

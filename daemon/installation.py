@@ -44,7 +44,6 @@ import wheelhouse
 from bootstrap import SetUpError, say
 
 SERVICE = "mutebridge.service"
-COMMANDS = ("install", "uninstall", "wheels")
 
 _HOME = Path("opt/mutebridge")
 _LINK = Path("usr/local/bin/mutebridge")
@@ -58,12 +57,10 @@ _PLACES = {
     ".tmpfiles": ("etc/tmpfiles.d", ".conf"),
     ".rules": ("etc/udev/rules.d", ".rules"),
 }
-# Nodes that are there already get the rights that the rules give, or took.
-_UDEV_SUBSYSTEMS = ("hidraw", "input", "tty")
 
 
 def main(args: Sequence[str], tree: Path = bootstrap.ROOT) -> None:
-    """Carry out a command line that begins with one of `COMMANDS`."""
+    """Carry out a command line: `install`, `uninstall` or `wheels`, and options."""
     wanted = _parser().parse_args(args)
     if wanted.command == "wheels":
         wheelhouse.fill(wanted.folder.absolute(), wanted.python_version, tree)
@@ -222,7 +219,7 @@ class _Installation:
         self._configure()
         if work.is_live:
             self._make_users()
-            _renew_udev(work, needed=self._is_news)
+            _reload_udev(work, needed=self._is_news)
             self._run_service()
         self._remove_earlier(environment)
         if self._is_news and not work.dry:
@@ -384,7 +381,8 @@ def _uninstall(work: _Work, *, purge: bool) -> None:
         if _systemd_runs() and work.changes and not work.dry:
             _must_run("systemctl", "daemon-reload")
             bootstrap.run(["systemctl", "reset-failed", SERVICE])
-        _renew_udev(work, needed=work.changes > 0)
+        _reload_udev(work, needed=work.changes > 0)
+        _take_devices_back(work)
         _remove_accounts(work)
     if not work.dry:
         for folder in sorted(manifest.folders, key=len, reverse=True):
@@ -410,6 +408,14 @@ def _stop_service(work: _Work) -> None:
     )
 
 
+def _take_devices_back(work: _Work) -> None:
+    """Before the group goes: its number may be given to another one day, and device nodes would still name it."""
+    python = work.root / _HOME / "venv/bin/python"
+    if python.exists() and any(map(_has_group, work.manifest.groups)):
+        revoke: list[str | Path] = [python, "-I", "-B", "-m", "mutebridge.device_access", "--revoke"]
+        work.step("devices taken back from the group", _never, partial(_try_to_run, *revoke))
+
+
 def _remove_accounts(work: _Work) -> None:
     for user in filter(_has_user, work.manifest.users):
         work.step(f"user {user} removed", _never, partial(_must_run, "userdel", user))
@@ -432,17 +438,10 @@ def _remove_configuration(work: _Work, *, purge: bool) -> None:
 # --- the machine -----------------------------------------------------------------------------------------------------
 
 
-def _renew_udev(work: _Work, *, needed: bool) -> None:
-    """Have the nodes of devices that are plugged in follow the rules as they are now."""
-    if not Path("/run/udev/control").exists():
-        return
-
-    def do() -> None:
-        _must_run("udevadm", "control", "--reload")
-        chosen = [f"--subsystem-match={subsystem}" for subsystem in _UDEV_SUBSYSTEMS]
-        _must_run("udevadm", "trigger", "--settle", "--action=change", *chosen)
-
-    work.step("devices that are plugged in, by udev's rules", lambda: not needed, do)
+def _reload_udev(work: _Work, *, needed: bool) -> None:
+    """Have udev know its rules; what is plugged in already is given to the service when that starts."""
+    if Path("/run/udev/control").exists():
+        work.step("udev's rules in force", lambda: not needed, partial(_must_run, "udevadm", "control", "--reload"))
 
 
 def _systemd_runs() -> bool:
@@ -481,6 +480,13 @@ def _must_run(*command: str) -> None:
     status, output = bootstrap.run(command)
     if status != 0:
         raise SetUpError(f"{' '.join(command)} failed:\n{output}\n{_AGAIN}")
+
+
+def _try_to_run(*command: str | Path) -> None:
+    """For what a removal that has gone so far does without."""
+    status, output = bootstrap.run(command)
+    if status != 0:
+        say(f"{' '.join(map(str, command))} failed, which is passed over:\n{output}")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

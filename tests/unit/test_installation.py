@@ -119,6 +119,10 @@ class Machine:
         paths = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_symlink() or path.is_file())
         return {str(path) for path in paths if path.parts[:3] != ("opt", "mutebridge", "versions")}
 
+    def tree_files(self) -> list[Path]:
+        """All but what Python leaves wherever it runs."""
+        return sorted(path for path in self.tree.rglob("*") if "__pycache__" not in path.parts)
+
     def environments(self) -> list[Path]:
         return list((self.root / "opt/mutebridge/versions").iterdir())
 
@@ -133,14 +137,14 @@ class Machine:
 def first(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """The first installation; its command has run in a tree that nothing was written to."""
     machine = Machine(tmp_path_factory.mktemp("installed"))
-    before = sorted(machine.tree.rglob("*"))
+    before = machine.tree_files()
     os.umask(0o077)
     try:
         said = machine.install()
     finally:
         os.umask(0o022)
     assert "changed  " in said
-    assert sorted(machine.tree.rglob("*")) == before
+    assert machine.tree_files() == before
     return machine
 
 

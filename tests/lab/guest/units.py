@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def systemctl(*arguments: str) -> str:
-    """Run systemctl; its failure is raised with what it said."""
+def systemctl(*arguments: str, status: int = 0) -> str:
+    """Run systemctl; another status than this one is raised with what it said."""
     ran = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
-    if ran.returncode:
+    if ran.returncode != status:
         raise RuntimeError(f"systemctl {' '.join(arguments)}: {ran.stderr.strip()}")
     return ran.stdout.strip()
 

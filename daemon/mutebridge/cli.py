@@ -499,6 +499,13 @@ _COMMANDS = {
         "  mutebridge pair --revoke\n\n"
         "Each time a new password is made up, and the one before is worth nothing. What is printed is a secret.",
     ),
+    "lights-off": _Command(
+        "darken every button, after a daemon that could not",
+        _of("mutebridge.lights_off", "add_arguments"),
+        _of("mutebridge.lights_off", "main"),
+        "Stop the service first (systemctl stop mutebridge); systemd runs this by itself whatever ended the daemon.\n"
+        "Ends with 75 when a device that is there could not be told.",
+    ),
     "simulate": _Command(
         "be a softphone without audio, to try a button with",
         _of("mutebridge.controller.simulator", "add_arguments"),

@@ -25,6 +25,8 @@ def main() -> None:
     _run("tar", "-xf", folder / "tree.tar", "-C", root / "repo")
     (root / "lab").mkdir()
     _run("mount", "--bind", folder, root / "lab")
+    # As systemd does it on a machine, and leaves it to others in a container: credentials are mounted by a child.
+    _run("mount", "--make-rshared", root)
     os.chroot(root)
     os.chdir("/")
     environment = {"container": "lab", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"}

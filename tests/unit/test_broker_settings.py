@@ -84,6 +84,14 @@ def test_a_password_is_as_long_as_mqtt_can_carry(tmp_path: Path) -> None:
     assert caught.value.problem.message == f"cannot read the password from {file}: it is longer than 65535 bytes"
 
 
+def test_an_empty_password_is_a_mistake(tmp_path: Path) -> None:
+    """It is also what a unit puts in the place of a credential whose file is missing."""
+    file = tmp_path / "password"
+    file.write_text("\n")
+    with pytest.raises(CannotConnectError, match="it is empty"):
+        read_password(BrokerSettings(username="u", password_file=str(file)))
+
+
 def test_a_path_that_cannot_be_is_no_bug() -> None:
     settings = BrokerSettings(username="u", password_file="/a\0b")
     with pytest.raises(CannotConnectError, match="embedded null byte"):

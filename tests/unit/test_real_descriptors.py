@@ -9,8 +9,11 @@ import pytest
 from tests.unit.headsets import shared_descriptors
 from tests.unit.test_descriptor_text import hid_recorder, usbhid_dump
 
+from mutebridge.config import load_profiles
 from mutebridge.core.descriptor_explanation import explain
 from mutebridge.core.descriptor_text import find_descriptors
+from mutebridge.core.device_rights import is_given
+from mutebridge.core.profiles import DeviceNode
 from mutebridge.core.report_descriptor import DescriptorError, Direction, Field, ReportDescriptor, parse
 from mutebridge.core.telephony import Act, Decoder, Key, LampName, Telephony
 from mutebridge.core.usages import usage_name
@@ -196,3 +199,20 @@ def test_real_device_is_found_and_explained_in_every_form(device: dict[str, Any]
     assert told.startswith(
         "It has a mute button" if _found(device).mute_button else ("It has a mute LED", "It has noth")
     )
+
+
+# --- who may open it
+
+
+def test_the_service_is_given_those_that_a_person_calls_with() -> None:
+    """The Rockchip speakerphone has a keyboard behind the same node: it has to be named in the configuration."""
+    withheld = set()
+    for parameter in shared_descriptors.devices():
+        (device,) = parameter.values
+        vendor, product = parameter.id.split("_")[-2:]
+        said = bytes.fromhex(device["descriptor"])
+        node = DeviceNode(path="x", subsystem="hidraw", vendor_id=vendor, product_id=product, report_descriptor=said)
+        if not is_given(node, (), {profile.id: profile for profile in load_profiles()}, {}):
+            withheld.add(parameter.id.split("_")[0] + ":" + product)
+    not_buttons = {"apple:none", "logitech:c548", "microsoft:003b", "razer:0511", "usbif:none", "yealink:b001"}
+    assert withheld == not_buttons | {"rockchip:none"}

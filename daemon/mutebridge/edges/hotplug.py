@@ -55,6 +55,11 @@ def list_nodes(subsystems: Iterable[str], root: Path = Path("/")) -> list[Device
     ]
 
 
+def node_at(entry: Path, root: Path = Path("/")) -> DeviceNode | None:
+    """Return the tty or hidraw node of a folder in sysfs, as `list_nodes` does; None if no device is behind it."""
+    return _node(entry, (entry / "subsystem").resolve().name, root, _links(root))
+
+
 def _node(entry: Path, subsystem: str, root: Path, links: dict[str, list[str]]) -> DeviceNode | None:
     # A terminal without a device behind it is a console; a port of type 0 is a driver's reserve without a chip.
     if not (entry / "device").exists() or _read(entry / "type") == "0":

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.integration.mosquitto import Mosquitto
+from tests.integration.mosquitto import OPEN, Mosquitto
 from tests.lab.guest.waiting import DEADLINE_S, wait_until
 
 from mutebridge import virtual_headset
@@ -57,11 +57,11 @@ class Model:
 
 
 class Desk:
-    """Broker and softphone; `presses` counts what the daemon published of them."""
+    """Broker and softphone; `presses` counts what the daemon published of them. `broker`: lines of its own file."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, broker: str = OPEN) -> None:
         self.directory = directory
-        self.broker = Mosquitto(directory)
+        self.broker = Mosquitto(directory, broker)
         self.softphone = SimulatedSoftphone()
         settings = BrokerSettings(host="127.0.0.1", port=self.broker.port)
         self._controller = SessionController(STATION, set_mute=self.softphone.mute_mic, broker=settings)

@@ -27,6 +27,7 @@ def read_password(settings: BrokerSettings) -> str | None:
             data = file.read(MAX_PASSWORD_BYTES + 2)
         password = data.decode().removesuffix("\n")
         why = "" if len(password.encode()) <= MAX_PASSWORD_BYTES else f"it is longer than {MAX_PASSWORD_BYTES} bytes"
+        why = why if password else "it is empty"
     except UnicodeDecodeError:
         why = "it is not UTF-8"
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError

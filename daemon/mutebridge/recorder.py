@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mutebridge import record
+from mutebridge.attached_device import DeviceError
 from mutebridge.core.assignment import HIDRAW, DeviceConfig, assign
 from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
 from mutebridge.core.handshake import HeadsetSession
@@ -27,7 +28,7 @@ from mutebridge.core.profiles import DeviceNode, Profile
 from mutebridge.core.recording import RecordedDevice
 from mutebridge.edges import hotplug
 from mutebridge.edges.desktop_key import DesktopKey
-from mutebridge.edges.headset import Headset, HeadsetError, check_openable
+from mutebridge.edges.headset import Headset, check_openable
 from mutebridge.edges.processes import holders
 
 OPEN_TIMEOUT_S = 10.0
@@ -90,7 +91,7 @@ def find(
     return node, protocol
 
 
-def status_of(error: HeadsetError) -> int:
+def status_of(error: DeviceError) -> int:
     """Return the exit status that says why a device does not open."""
     if error.absent:
         return os.EX_NOINPUT
@@ -100,7 +101,7 @@ def status_of(error: HeadsetError) -> int:
 def _record(node: DeviceNode, protocol: HeadsetProtocol, file: str) -> None:
     try:
         check_openable(node.path)
-    except HeadsetError as error:
+    except DeviceError as error:
         raise RecorderError(str(error), status_of(error)) from None
     if others := holders([node.path])[node.path]:
         raise RecorderError(f"{node.path}: in use by {', '.join(map(str, others))}: end that first", os.EX_TEMPFAIL)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mutebridge.attached_device import DeviceError
 from mutebridge.core.events import Device
 from mutebridge.core.headset_profile import GENERIC
 from mutebridge.core.headset_protocol import HeadsetProtocol
@@ -14,7 +15,7 @@ from mutebridge.core.lights import Lights, MicLight
 from mutebridge.core.report_descriptor import parse
 from mutebridge.core.telephony import Telephony
 from mutebridge.edges.desktop_key import DesktopKey, event_nodes
-from mutebridge.edges.headset import FLOOD_PAUSE_S, Headset, HeadsetError, _Flood
+from mutebridge.edges.headset import FLOOD_PAUSE_S, Headset, _Flood
 from mutebridge.virtual_headset import descriptor
 
 from .serial_board import DEADLINE_S, Ears
@@ -81,7 +82,7 @@ def test_nobody_presses_a_hundred_times_a_second() -> None:
     flood = _Flood("Phones")
     for turn in range(400):
         flood.note_events(1, turn * 0.02)
-    with pytest.raises(HeadsetError, match="not a button"):
+    with pytest.raises(DeviceError, match="not a button"):
         flood.note_events(101, 20.0)
 
 

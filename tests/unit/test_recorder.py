@@ -14,11 +14,12 @@ import pytest
 from tests.unit.test_cli import mutebridge_
 
 from mutebridge import recorder
+from mutebridge.attached_device import DeviceError
 from mutebridge.config import load_profiles
 from mutebridge.core.assignment import DeviceConfig
 from mutebridge.core.headset_protocol import headset_protocol
 from mutebridge.core.profiles import DeviceNode
-from mutebridge.edges.headset import HeadsetError, check_openable
+from mutebridge.edges.headset import check_openable
 from mutebridge.edges.processes import holders
 from mutebridge.recorder import RecorderError, find, status_of
 from mutebridge.virtual_headset import descriptor
@@ -93,13 +94,13 @@ def test_the_help_teaches_how() -> None:
 
 def test_a_node_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(HeadsetError, match="not plugged in") as caught:
+    with pytest.raises(DeviceError, match="not plugged in") as caught:
         check_openable(str(tmp_path / "none"))
     assert status_of(caught.value) == os.EX_NOINPUT
-    with pytest.raises(HeadsetError, match="not a HID device") as caught:
+    with pytest.raises(DeviceError, match="not a HID device") as caught:
         check_openable(str(tmp_path / "file"))
     assert status_of(caught.value) == os.EX_UNAVAILABLE
-    assert status_of(HeadsetError("permission denied", forbidden=True)) == os.EX_NOPERM
+    assert status_of(DeviceError("permission denied", forbidden=True)) == os.EX_NOPERM
 
 
 @pytest.fixture
@@ -114,7 +115,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.mark.usefixtures("as_nobody")
 def test_a_forbidden_node_is_told_apart() -> None:
-    with pytest.raises(HeadsetError, match="permission denied: ") as caught:
+    with pytest.raises(DeviceError, match="permission denied: ") as caught:
         check_openable("/dev/mem" if Path("/dev/mem").exists() else "/etc/shadow")
     assert status_of(caught.value) == os.EX_NOPERM
 

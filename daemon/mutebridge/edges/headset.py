@@ -21,19 +21,19 @@ Decisions
 
 import contextlib
 import errno
-import grp
 import logging
 import os
 import select
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
+from mutebridge.attached_device import AttachedDevice, DeviceError, PressLimit, group_of, remedy_by_group
+from mutebridge.core.events import Device, Event
 from mutebridge.core.headset_protocol import HeadsetProtocol, Session
-from mutebridge.core.lights import DARK, Lights, MicLight
+from mutebridge.core.lights import Lights, MicLight
 
 MAX_REPORT_BYTES = 4096  # what is longer is cut: no button lies beyond
 # More than any headset sends; at full speed USB carries 1000 reports a second.
@@ -43,31 +43,11 @@ REPORTS_QUEUED = 64  # as many as the kernel keeps
 FLOOD_PAUSE_S = 0.05
 # Far beyond what fingers do.
 EVENTS_PER_SECOND = 100
-RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# A device that worked for so long is tried again as if for the first time.
-STEADY_S = 10.0
-# After so many tries a node that is not there is waited for without a clock.
-RETRIES_WHILE_ABSENT = 4
-# A new node belongs to root until udev's rules have run.
-RETRIES_WHILE_FORBIDDEN = 2
 # How long a lost device may take to end its last write before it is left to its thread.
 CLOSE_LOST_S = 0.5
 
 _log = logging.getLogger(__name__)
 _opening = threading.Lock()
-
-
-class HeadsetError(Exception):
-    """A device cannot be used; the message is for people.
-
-    `absent`: nothing is there. `forbidden`: there is no permission. `hopeless`: waiting will not mend it.
-    """
-
-    def __init__(self, message: str, *, absent: bool = False, forbidden: bool = False, hopeless: bool = False) -> None:
-        super().__init__(message)
-        self.absent = absent
-        self.forbidden = forbidden
-        self.hopeless = hopeless
 
 
 class InputNodes(Protocol):
@@ -85,13 +65,8 @@ class InputNodes(Protocol):
     def close(self) -> None: ...
 
 
-class Headset:
-    """A HID device at `port`, the path of its hidraw node.
-
-    `feed` is called from the device's thread with `DeviceAttached` once it is ready, its presses, and `DeviceDetached`
-    when it is lost or stopped. `now` is a monotonic clock in seconds. `problem` says for people why it is not open,
-    `absent` whether nothing is there. `input_nodes`: None leaves the desktop alone.
-    """
+class Headset(AttachedDevice["_Node"]):
+    """A HID device at `port`, the path of its hidraw node. `input_nodes`: None leaves the desktop alone."""
 
     def __init__(
         self,
@@ -102,106 +77,30 @@ class Headset:
         now: Callable[[], float],
         input_nodes: InputNodes | None = None,
     ) -> None:
-        self.device = device
-        self.port = port
+        super().__init__(device, port, feed, now, _log)
         self.protocol = protocol
-        self.problem: str | None = None
-        self.absent = False
-        self.ready = False
-        self._feed = feed
-        self._now = now
         self._input_nodes = input_nodes
-        self._bell = _Bell()
-        self._thread = threading.Thread(target=self._run, name=f"hid {device.id}", daemon=True)
-        self._after: Sequence[_Stoppable] = ()
-        self._renamed: Device | None = None
-        self._retry = False
-        self._ready_at = 0.0
-        self._stop_by: float | None = None
-        self._final = DARK
         # The session and its writer change together, under the lock; None: not open.
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._writer: _Writer | None = None
         self._last_writer: _Writer | None = None
 
-    def start(self, after: "Sequence[_Stoppable]" = ()) -> None:
-        """Open the device, once those in `after`, which had the node or the name before, have let go of it."""
-        self._after = after
-        self._thread.start()
-
     def show(self, lights: Lights) -> None:
-        """Show `lights` as soon as the device takes them; never blocks. The latest call wins."""
         with self._lock:
             if self._session is not None and self._writer is not None and self._stop_by is None:
                 self._show(self._session, self._writer, lights)
 
-    def update(self, device: Device) -> None:
-        """Take a new name or press mode without touching the device."""
-        self._renamed = device
-        self._bell.ring()
-
-    def retry(self) -> None:
-        """Try now what would be tried later: something was plugged in."""
-        self._retry = True
-        self._bell.ring()
-
-    def ask_to_stop(self, timeout_s: float, final: Lights = DARK) -> None:
-        """Write `final`, as far as the device takes it in `timeout_s`, then close."""
-        self._final = final
-        self._stop_by = self._now() + timeout_s
-        self._bell.ring()
-
     def wait_stopped(self, timeout_s: float) -> bool:
-        """Return whether the device is closed; one that hangs in the kernel is left behind."""
         until = self._now() + timeout_s
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        stopped = super().wait_stopped(timeout_s)
         last = self._last_writer
-        return not self._thread.is_alive() and (last is None or last.finish(max(0.0, until - self._now())))
-
-    def stop(self, timeout_s: float, final: Lights = DARK) -> bool:
-        """Do both; return whether the device was closed in time."""
-        self.ask_to_stop(timeout_s * 0.8, final)
-        return self.wait_stopped(timeout_s)
+        return stopped and (last is None or last.finish(max(0.0, until - self._now())))
 
     # --- the device's thread ------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        for rival in self._after:
-            rival.wait_stopped(RETRY_S[-1])
-        self._after = ()
-        failures = 0
-        while self._stop_by is None:
-            self._retry = False
-            try:
-                node = _Node(self.port, self.protocol.descriptor)
-            except HeadsetError as error:
-                if not error.forbidden or failures >= RETRIES_WHILE_FORBIDDEN:
-                    self._report(str(error), quietly=error.absent)
-                self._wait(failures, error)
-                failures += 1
-                continue
-            lost = self._serve(node)
-            failures = 0 if self.ready and self._now() - self._ready_at > STEADY_S else failures + 1
-            if self.ready:
-                self.ready = False
-                self._feed(DeviceDetached(self.device.id, lost))
-            if self._stop_by is None:
-                self._report(lost)
-                self._wait(failures, None)
-
-    def _wait(self, failures: int, error: HeadsetError | None) -> None:
-        """Wait for the next try: a while, or, when only a change outside can help, for `retry`."""
-        unplugged = error is not None and error.absent and failures >= RETRIES_WHILE_ABSENT
-        for_good = unplugged or (error is not None and error.hopeless)
-        until = None if for_good else self._now() + RETRY_S[min(failures, len(RETRY_S) - 1)]
-        while self._stop_by is None and not self._retry:
-            self._take_new_name()
-            left = None if until is None else until - self._now()
-            if left is not None and left <= 0:
-                return
-            self._bell.wait(left)
+    def _open(self) -> "_Node":
+        return _Node(self.port, self.protocol.descriptor)
 
     def _serve(self, node: "_Node") -> str:
         """Attach, listen, show the last lights; return why that ended."""
@@ -214,7 +113,7 @@ class Headset:
                 self._session, self._writer = session, writer
             self._attach()
             self._listen(node, session, writer)
-        except HeadsetError as error:
+        except DeviceError as error:
             lost = str(error)
         else:
             lost = "stopped"
@@ -227,14 +126,6 @@ class Headset:
             _log.warning("%s: it takes nothing and cannot be closed", self.device.name)
         return lost
 
-    def _attach(self) -> None:
-        _log.info("%s: open at %s", self.device.name, self.port)
-        self.problem, self.absent = None, False
-        self.ready = True
-        self._ready_at = self._now()
-        self._take_new_name(tell=False)
-        self._feed(DeviceAttached(self.device))
-
     def _listen(self, node: "_Node", session: Session, writer: "_Writer") -> None:
         flood = _Flood(self.device.name)
         noticed = False
@@ -245,9 +136,10 @@ class Headset:
             paused = flood.paused_until > now
             due = [at for at in (wake_at, flood.paused_until if paused else None) if at is not None]
             inputs = self._input_nodes.fds if self._input_nodes is not None else ()
-            ready = self._bell.wait(
-                max(0.0, min(due) - now) if due else None, *(() if paused else (node.fd,)), *inputs, hung_up=node.fd
-            )
+            fds = dict.fromkeys(inputs, select.POLLIN) | {node.fd: 0 if paused else select.POLLIN}
+            ready = self._bell.wait(max(0.0, min(due) - now) if due else None, fds)
+            if ready.get(node.fd, 0) & (select.POLLHUP | select.POLLERR):
+                raise DeviceError("unplugged")
             now = self._now()
             if wake_at is not None and now >= wake_at:
                 self._deal(session.timed, writer, flood, now)
@@ -290,7 +182,7 @@ class Headset:
         for event in events:
             self._feed(event)
 
-    def _hear_of_lamps(self, ready: "set[int]", session: Session, writer: "_Writer") -> None:
+    def _hear_of_lamps(self, ready: Collection[int], session: Session, writer: "_Writer") -> None:
         """Somebody else switched a lamp of the device: what we wrote may be gone."""
         nodes = self._input_nodes
         if nodes is not None and any(nodes.lamps_changed(fd) for fd in nodes.fds if fd in ready):
@@ -311,54 +203,6 @@ class Headset:
                 self._session.written(report, self._now(), ok=ok)
                 if not ok and self._session.wake_at is not None:
                     self._bell.ring()
-
-    def _take_new_name(self, *, tell: bool = True) -> None:
-        if (device := self._renamed) is not None:
-            self._renamed = None
-            self.device = device
-            if tell and self.ready:
-                self._feed(DeviceAttached(device))
-
-    def _report(self, problem: str, *, quietly: bool = False) -> None:
-        self.absent = quietly
-        if problem != self.problem:
-            self.problem = problem
-            _log.log(logging.INFO if quietly else logging.WARNING, "%s: %s", self.device.name, problem)
-
-
-class _Stoppable(Protocol):
-    def wait_stopped(self, timeout_s: float) -> bool: ...
-
-
-class _Bell:
-    """Wakes a thread that waits for file descriptors."""
-
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def __del__(self) -> None:
-        # Whoever may still ring holds a reference, so the number cannot be another file's by then.
-        os.close(self._fd)
-
-    def ring(self) -> None:
-        os.eventfd_write(self._fd, 1)
-
-    def wait(self, timeout_s: float | None, *fds: int, hung_up: int = -1) -> set[int]:
-        """Return which of `fds` can be read, when one can, when rung, when `hung_up` hangs up, or after `timeout_s`."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        if hung_up >= 0:
-            poller.register(hung_up, 0)
-        for fd in fds:
-            poller.register(fd, select.POLLIN)
-        # Rounded up: a moment too early would only be waited for again.
-        ready = poller.poll(None if timeout_s is None else int(timeout_s * 1000) + 1)
-        if any(fd == self._fd for fd, _ in ready):
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._fd)
-        if any(fd == hung_up and events & (select.POLLHUP | select.POLLERR) for fd, events in ready):
-            raise HeadsetError("unplugged")
-        return {fd for fd, _ in ready}
 
 
 class _Writer:
@@ -423,14 +267,14 @@ class _Writer:
 
 
 class _Node:
-    """An open hidraw node; HeadsetError for everything that can be wrong with it."""
+    """An open hidraw node; DeviceError for everything that can be wrong with it."""
 
     def __init__(self, path: str, descriptor: bytes) -> None:
         self._path = path
         self._device, self.fd = _open(path)
         if bytes(self._device.get_report_descriptor()) != descriptor:
             self.close()
-            raise HeadsetError(f"{path}: another device came in its place")
+            raise DeviceError(f"{path}: another device came in its place")
 
     def read_all(self) -> list[bytes]:
         """Return the reports that are there, in their order."""
@@ -441,7 +285,7 @@ class _Node:
             try:
                 reports.append(bytes(self._device.read(MAX_REPORT_BYTES, 1)))
             except OSError:
-                raise HeadsetError("unplugged") from None
+                raise DeviceError("unplugged") from None
         return reports
 
     def write(self, report: bytes) -> bool:
@@ -467,18 +311,18 @@ def _open(path: str) -> tuple[Any, int]:
             try:
                 device.open_path(os.fsencode(path))
             except OSError:
-                raise HeadsetError(f"{path}: unplugged, or not a HID device") from None
+                raise DeviceError(f"{path}: unplugged, or not a HID device") from None
             new = _descriptors(number) - before
     finally:
         os.close(first)
     if len(new) != 1:
         device.close()
-        raise HeadsetError(f"{path}: hidapi hides its file descriptor")
+        raise DeviceError(f"{path}: hidapi hides its file descriptor")
     return device, new.pop()
 
 
 def _open_by_hand(path: str) -> tuple[int, int]:
-    """Return a file descriptor of the node and its device number; HeadsetError."""
+    """Return a file descriptor of the node and its device number; DeviceError."""
     try:
         opened = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
@@ -486,7 +330,7 @@ def _open_by_hand(path: str) -> tuple[int, int]:
     number = os.fstat(opened)
     if not stat.S_ISCHR(number.st_mode):
         os.close(opened)
-        raise HeadsetError(f"{path}: this is not a HID device", hopeless=True)
+        raise DeviceError(f"{path}: this is not a HID device", hopeless=True)
     return opened, number.st_rdev
 
 
@@ -498,7 +342,7 @@ def backend_version() -> str:
 
 
 def check_openable(path: str) -> None:
-    """HeadsetError when the node cannot be opened now."""
+    """DeviceError when the node cannot be opened now."""
     os.close(_open_by_hand(path)[0])
 
 
@@ -512,24 +356,20 @@ def _descriptors(device_number: int) -> set[int]:
     return found
 
 
-def _explained(path: str, error: OSError) -> HeadsetError:
+def _explained(path: str, error: OSError) -> DeviceError:
     if error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV, errno.ENOTDIR):
-        return HeadsetError(f"{path}: not plugged in", absent=True)
+        return DeviceError(f"{path}: not plugged in", absent=True)
     if error.errno in (errno.EACCES, errno.EPERM):
-        return HeadsetError(f"{path}: permission denied: {remedy(path)}", forbidden=True)
-    return HeadsetError(f"{path}: {error.strerror}")
+        return DeviceError(f"{path}: permission denied: {remedy(path)}", forbidden=True)
+    return DeviceError(f"{path}: {error.strerror}")
 
 
 def remedy(path: str) -> str:
     """Say how the person gives this program the right to open `path`."""
-    try:
-        group = grp.getgrgid(os.stat(path).st_gid).gr_name  # noqa: PTH116
-    except (OSError, KeyError):
-        group = "root"
+    group = group_of(path, otherwise="root")
     if group == "root":
         return "install the udev rule for headsets, then plug the device in again"
-    user = os.environ.get("USER") or "USER"
-    return f"add the user to its group (sudo usermod -aG {group} {user}, then log in again) or install the udev rule"
+    return remedy_by_group(group)
 
 
 class _Flood:
@@ -541,8 +381,7 @@ class _Flood:
         self._said = False
         self._left = REPORTS_AT_ONCE
         self._at = float("-inf")
-        self._second = float("-inf")
-        self._events = 0
+        self._presses = PressLimit(EVENTS_PER_SECOND)
 
     def note_reports(self, count: int, now: float) -> None:
         """After too many, pause."""
@@ -557,11 +396,6 @@ class _Flood:
                 _log.warning("%s: sends more than %s; the rest is dropped", self._name, many)
 
     def note_events(self, count: int, now: float) -> None:
-        """HeadsetError when there are more presses than any person makes."""
-        if not count:
-            return
-        if now - self._second >= 1.0:
-            self._second, self._events = now, 0
-        self._events += count
-        if self._events > EVENTS_PER_SECOND:
-            raise HeadsetError(f"more than {EVENTS_PER_SECOND} presses a second: not a button, or a broken one")
+        """DeviceError when there are more presses than any person makes."""
+        if count:
+            self._presses.note(count, now)

@@ -1,12 +1,9 @@
 """One serial button: a port that is opened, listened to, and told what to show.
 
-Each button has one thread, blocked in the kernel: it opens the port (which may block), waits until the board has
-booted, reads, and opens again after trouble. `show` writes from the thread that calls it, because the light's latency
-is what a person sees; what the port does not take at once is finished by the button's thread, the newest light last
-and nothing in between. So a port that takes nothing delays nobody.
-
-A port that is not there is no error: the thread waits, for good, until `retry` says that something was plugged in.
-What fails although it is there (held by another program, an error while reading) is tried again at growing intervals.
+The button's thread (`attached_device`) opens the port, which may block, waits until the board has booted, and reads.
+`show` writes from the thread that calls it, because the light's latency is what a person sees; what the port does not
+take at once is finished by the button's thread, the newest light last and nothing in between. So a port that takes
+nothing delays nobody.
 
 Modem lines: a second thread sleeps in TIOCMIWAIT where the driver has it. Nothing but a change of the lines or an
 unplug wakes that call, so at `stop` this thread is left behind, a daemon thread holding a duplicate of the descriptor,
@@ -17,7 +14,6 @@ looked at every 50 ms. Lamps on modem lines are switched by the button's thread:
 import contextlib
 import errno
 import fcntl
-import grp
 import logging
 import os
 import select
@@ -25,24 +21,19 @@ import stat
 import struct
 import termios
 import threading
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 import serial
 
+from mutebridge.attached_device import AttachedDevice, Bell, DeviceError, PressLimit, group_of, remedy_by_group
 from mutebridge.core.button_protocol import ButtonDecoder, SerialProtocol
-from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
+from mutebridge.core.events import Device, Event
 from mutebridge.core.lights import DARK, Lights
 
 READ_BYTES = 512
 # A port that fills every read is flooding; it is read no faster than this, and the tty holds the rest back.
 FLOOD_PAUSE_S = 0.05
 EVENTS_PER_SECOND = 4000
-RETRY_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-# A port that worked for so long is tried again as if for the first time.
-STEADY_S = 10.0
-# After so many tries a port that is not there is waited for without a clock.
-RETRIES_WHILE_ABSENT = 4
 LINE_POLL_S = 0.05
 DRAIN_LOOK_S = 0.005
 # TIOCMIWAIT sees no change between two calls of it, so a change is followed by a second of looking.
@@ -57,25 +48,8 @@ _TIOCMIWAIT = 0x545C  # <asm-generic/ioctls.h>; termios has no name for it
 _log = logging.getLogger(__name__)
 
 
-class PortError(Exception):
-    """A port cannot be used; the message is for people.
-
-    `absent`: nothing is there. `hopeless`: waiting will not mend it.
-    """
-
-    def __init__(self, message: str, *, absent: bool = False, hopeless: bool = False) -> None:
-        super().__init__(message)
-        self.absent = absent
-        self.hopeless = hopeless
-
-
-class SerialButton:
-    """A button at `port`, a path.
-
-    `feed` is called from the button's thread with `DeviceAttached` once it is ready, its presses, and `DeviceDetached`
-    when it is lost or stopped. `now` is a monotonic clock in seconds. `problem` says for people why it is not open,
-    `absent` whether nothing is there.
-    """
+class SerialButton(AttachedDevice["_Port"]):
+    """A button at `port`, a path."""
 
     def __init__(
         self,
@@ -85,99 +59,17 @@ class SerialButton:
         feed: Callable[[Event], None],
         now: Callable[[], float],
     ) -> None:
-        self.device = device
-        self.port = port
+        super().__init__(device, port, feed, now, _log)
         self.protocol = protocol
-        self.problem: str | None = None
-        self.absent = False
-        self.ready = False
-        self._feed = feed
-        self._now = now
-        self._bell = _Bell()
         self._light = _Light(self._bell)
-        self._thread = threading.Thread(target=self._run, name=f"serial {device.id}", daemon=True)
-        self._after: Sequence[_Stoppable] = ()
-        self._renamed: Device | None = None
-        self._retry = False
-        self._ready_at = 0.0
-        self._stop_by: float | None = None
-        self._final = DARK
-
-    def start(self, after: "Sequence[_Stoppable]" = ()) -> None:
-        """Open the port, once those in `after`, which had the port or the name before, have let go of it."""
-        self._after = after
-        self._thread.start()
 
     def show(self, lights: Lights) -> None:
-        """Show `lights` as soon as the port takes them; never blocks. The latest call wins."""
         self._light.show(self.protocol.encode(lights), self.protocol.lamp_level(lights))
-
-    def update(self, device: Device) -> None:
-        """Take a new name or press mode without touching the port."""
-        self._renamed = device
-        self._bell.ring()
-
-    def retry(self) -> None:
-        """Try now what would be tried later: something was plugged in."""
-        self._retry = True
-        self._bell.ring()
-
-    def ask_to_stop(self, timeout_s: float, final: Lights = DARK) -> None:
-        """Write `final`, as far as the port takes it in `timeout_s`, then close."""
-        self._final = final
-        self._stop_by = self._now() + timeout_s
-        self._bell.ring()
-
-    def wait_stopped(self, timeout_s: float) -> bool:
-        """Return whether the thread has ended; a port that hangs in the kernel is left behind."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def stop(self, timeout_s: float, final: Lights = DARK) -> bool:
-        """Do both; return whether the port was closed in time."""
-        self.ask_to_stop(timeout_s * 0.8, final)
-        return self.wait_stopped(timeout_s)
 
     # --- the button's thread ------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        for rival in self._after:
-            rival.wait_stopped(RETRY_S[-1])
-        self._after = ()
-        failures = 0
-        while self._stop_by is None:
-            self._retry = False
-            try:
-                port = _Port(self.port, self.protocol)
-            except PortError as error:
-                self._report(str(error), quietly=error.absent)
-                self._wait(failures, error)
-                failures += 1
-                continue
-            try:
-                lost = self._serve(port)
-            finally:
-                self._light.detach()
-                port.close()
-            failures = 0 if self.ready and self._now() - self._ready_at > STEADY_S else failures + 1
-            if self.ready:
-                self.ready = False
-                self._feed(DeviceDetached(self.device.id, lost))
-            if self._stop_by is None:
-                self._report(lost)
-                self._wait(failures, None)
-
-    def _wait(self, failures: int, error: PortError | None) -> None:
-        """Wait for the next try: a while, or, when only a change outside can help, for `retry`."""
-        for_good = error is not None and (error.hopeless or (error.absent and failures >= RETRIES_WHILE_ABSENT))
-        until = None if for_good else self._now() + RETRY_S[min(failures, len(RETRY_S) - 1)]
-        while self._stop_by is None and not self._retry:
-            self._take_new_name()
-            left = None if until is None else until - self._now()
-            if left is not None and left <= 0:
-                return
-            self._bell.wait(left)
+    def _open(self) -> "_Port":
+        return _Port(self.port, self.protocol)
 
     def _serve(self, port: "_Port") -> str:
         """Settle, attach, listen; return why that ended."""
@@ -188,8 +80,11 @@ class SerialButton:
             if self._stop_by is None:
                 self._listen(port, decoder)
             self._finish(port)
-        except PortError as error:
+        except DeviceError as error:
             return str(error)
+        finally:
+            self._light.detach()
+            port.close()
         return "stopped"
 
     def _settle(self, port: "_Port", decoder: ButtonDecoder) -> None:
@@ -197,23 +92,15 @@ class SerialButton:
         until = self._now() + self.protocol.settle_time_s
         last, last_at = b"\n", float("-inf")
         while self._stop_by is None and (left := until - self._now()) > 0:
-            self._bell.wait(left, port.fd)
+            self._bell.wait(left, {port.fd: select.POLLIN})
             while data := port.read():
                 last, last_at = data[-1:], self._now()
         if last not in (b"\r", b"\n") and self._now() - last_at < SAME_LINE_S:
             decoder.start_mid_line()
 
-    def _attach(self) -> None:
-        _log.info("%s: open at %s", self.device.name, self.port)
-        self.problem, self.absent = None, False
-        self.ready = True
-        self._ready_at = self._now()
-        self._take_new_name(tell=False)
-        self._feed(DeviceAttached(self.device))
-
     def _listen(self, port: "_Port", decoder: ButtonDecoder) -> None:
         contact = _ModemContact(port, decoder, self._bell) if port.line else None
-        flood = _Flood()
+        flood, presses = _Flood(), PressLimit(EVENTS_PER_SECOND)
         refresh_s = self.protocol.refresh_s
         refresh_at = None if refresh_s is None else self._now() + refresh_s
         noise = _Noise(self.device.name)
@@ -221,16 +108,16 @@ class SerialButton:
             # Before anyone knows of the device, so that whatever changes from then on is a press.
             at_rest = contact.look(self._now()) if contact is not None else []
             self._attach()
-            self._tell(at_rest, flood)
+            self._tell(at_rest, presses)
             while self._stop_by is None:
                 now = self._now()
                 if refresh_at is not None and refresh_s is not None and now >= refresh_at:
                     refresh_at = now + refresh_s
                     self._light.refresh()
                 self._light.push()
-                self._tell(decoder.timed(now), flood)
+                self._tell(decoder.timed(now), presses)
                 if contact is not None:
-                    self._tell(contact.look(now), flood)
+                    self._tell(contact.look(now), presses)
                 paused = now < flood.paused_until
                 due = (
                     decoder.wake_at,
@@ -239,12 +126,11 @@ class SerialButton:
                     contact.look_at if contact is not None else None,
                 )
                 left = min((at for at in due if at is not None), default=None)
-                self._bell.wait(
-                    None if left is None else max(0.0, left - now), port.fd, read=not paused, write=self._light.backlog
-                )
+                wanted = (0 if paused else select.POLLIN) | (select.POLLOUT if self._light.backlog else 0)
+                self._bell.wait(None if left is None else max(0.0, left - now), {port.fd: wanted})
                 if not paused and (data := port.read()):
                     now = self._now()
-                    self._tell(decoder.feed(data, now), flood)
+                    self._tell(decoder.feed(data, now), presses)
                     flood.note_read(len(data), now)
                     noise.report(decoder)
                 self._take_new_name()
@@ -252,9 +138,9 @@ class SerialButton:
             if contact is not None:
                 contact.end()
 
-    def _tell(self, events: list[Event], flood: "_Flood") -> None:
+    def _tell(self, events: list[Event], presses: PressLimit) -> None:
         if events:
-            flood.note_events(len(events), self._now())
+            presses.note(len(events), self._now())
             for event in events:
                 self._feed(event)
 
@@ -265,60 +151,17 @@ class SerialButton:
         while (left := self._stop_by - self._now()) > 0:
             self._light.push()
             if self._light.backlog:
-                self._bell.wait(left, port.fd, read=False, write=True)
+                self._bell.wait(left, {port.fd: select.POLLOUT})
             elif port.unsent():
                 self._bell.wait(min(left, DRAIN_LOOK_S))
             else:
                 return
 
-    def _take_new_name(self, *, tell: bool = True) -> None:
-        if (device := self._renamed) is not None:
-            self._renamed = None
-            self.device = device
-            if tell and self.ready:
-                self._feed(DeviceAttached(device))
-
-    def _report(self, problem: str, *, quietly: bool = False) -> None:
-        self.absent = quietly
-        if problem != self.problem:
-            self.problem = problem
-            _log.log(logging.INFO if quietly else logging.WARNING, "%s: %s", self.device.name, problem)
-
-
-class _Stoppable(Protocol):
-    def wait_stopped(self, timeout_s: float) -> bool: ...
-
-
-class _Bell:
-    """Wakes a thread that waits for a file descriptor."""
-
-    def __init__(self) -> None:
-        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-    def __del__(self) -> None:
-        # Whoever may still ring holds a reference, so the number cannot be another file's by then.
-        os.close(self._fd)
-
-    def ring(self) -> None:
-        os.eventfd_write(self._fd, 1)
-
-    def wait(self, timeout_s: float | None, fd: int = -1, *, read: bool = True, write: bool = False) -> None:
-        """Return when rung, when `fd` can be read or written as asked, when it hung up, or after `timeout_s`."""
-        poller = select.poll()
-        poller.register(self._fd, select.POLLIN)
-        if fd >= 0:
-            poller.register(fd, (select.POLLIN if read else 0) | (select.POLLOUT if write else 0))
-        # Rounded up: a moment too early would only be waited for again.
-        for ready, _ in poller.poll(None if timeout_s is None else int(timeout_s * 1000) + 1):
-            if ready == self._fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(self._fd)
-
 
 class _Light:
     """What a port is to show, written by whoever says so first, finished by the button's thread."""
 
-    def __init__(self, bell: _Bell) -> None:
+    def __init__(self, bell: Bell) -> None:
         self._bell = bell
         self._lock = threading.Lock()
         self._port: _Port | None = None
@@ -328,7 +171,7 @@ class _Light:
         self._shown = b""
         self._lamp: bool | None = None
         self._lamp_shown: bool | None = None
-        self._failure: PortError | None = None
+        self._failure: DeviceError | None = None
 
     @property
     def backlog(self) -> bool:
@@ -365,7 +208,7 @@ class _Light:
             self._take(message, lamp)
 
     def push(self) -> None:
-        """Write what is left; PortError when the port is gone."""
+        """Write what is left; DeviceError when the port is gone."""
         with self._lock:
             port = self._port
             if port is None:
@@ -392,12 +235,12 @@ class _Light:
                 done = port.write(self._next)
                 if done or not self._next:
                     self._rest, self._next = self._next[done:], None
-        except PortError as error:
+        except DeviceError as error:
             self._failure = error
 
 
 class _Port:
-    """An open serial port that never blocks; PortError for everything that can be wrong with it."""
+    """An open serial port that never blocks; DeviceError for everything that can be wrong with it."""
 
     def __init__(self, path: str, protocol: SerialProtocol) -> None:
         self.path = path
@@ -407,7 +250,7 @@ class _Port:
         self.has_lamp = bool(self._lamp)
         _look_at(path)
         if modem is not None and modem.line == "cts" and _driver(path) == "cdc_acm":
-            raise PortError(
+            raise DeviceError(
                 f"{path}: a USB board of this kind (cdc_acm) has no CTS line: use dsr or dcd", hopeless=True
             )
         self._serial = _open(path, protocol)
@@ -415,7 +258,7 @@ class _Port:
         if self.line or self._lamp:
             try:
                 self.levels()
-            except PortError:
+            except DeviceError:
                 self.close()
                 raise
 
@@ -428,7 +271,7 @@ class _Port:
         except OSError as error:
             raise _gone(self.path, error) from None
         if not data:
-            raise PortError(f"{self.path}: unplugged")
+            raise DeviceError(f"{self.path}: unplugged")
         return data
 
     def write(self, data: bytes) -> int:
@@ -455,7 +298,7 @@ class _Port:
             return _get_int(self.fd, termios.TIOCMGET)
         except OSError as error:
             if error.errno in (errno.ENOTTY, errno.EINVAL):
-                raise PortError(f"{self.path}: this port has no modem lines", hopeless=True) from None
+                raise DeviceError(f"{self.path}: this port has no modem lines", hopeless=True) from None
             raise _gone(self.path, error) from None
 
     def switch_lamp(self, high: bool) -> None:
@@ -467,7 +310,7 @@ class _Port:
 
     def close(self) -> None:
         # Unsent bytes would hold the close for up to 30 s. Without any, a flush could only hit what a pty passed on.
-        with contextlib.suppress(PortError, termios.error):
+        with contextlib.suppress(DeviceError, termios.error):
             if self.unsent():
                 termios.tcflush(self.fd, termios.TCOFLUSH)
         # The duplicate of a line thread would keep the lock.
@@ -478,15 +321,15 @@ class _Port:
 
 
 def _look_at(path: str) -> None:
-    """PortError when `path` is not a character device; opening could have side effects."""
+    """DeviceError when `path` is not a character device; opening could have side effects."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - a string in, a number out
     except PermissionError:
-        raise PortError(f"{path}: permission denied on its directory") from None
+        raise DeviceError(f"{path}: permission denied on its directory") from None
     except OSError:
-        raise PortError(f"{path}: not plugged in", absent=True) from None
+        raise DeviceError(f"{path}: not plugged in", absent=True) from None
     if not stat.S_ISCHR(mode):
-        raise PortError(f"{path}: this is not a serial port", hopeless=True)
+        raise DeviceError(f"{path}: this is not a serial port", hopeless=True)
 
 
 def _open(path: str, protocol: SerialProtocol) -> serial.Serial:
@@ -508,35 +351,30 @@ def _open(path: str, protocol: SerialProtocol) -> serial.Serial:
     return port
 
 
-def _explain(path: str, error: Exception, baud: int) -> PortError:
+def _explain(path: str, error: Exception, baud: int) -> DeviceError:
     number = getattr(error, "errno", None)
     if number in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
-        return PortError(f"{path}: not plugged in", absent=True)
+        return DeviceError(f"{path}: not plugged in", absent=True)
     if number in (errno.EACCES, errno.EPERM):
-        return PortError(f"{path}: permission denied: {remedy(path)}")
+        return DeviceError(f"{path}: permission denied: {remedy(path)}")
     if number in (errno.EBUSY, errno.EAGAIN):
-        return PortError(f"{path}: another program has it open")
+        return DeviceError(f"{path}: another program has it open")
     if number == errno.EIO:
-        return PortError(f"{path}: unplugged")
+        return DeviceError(f"{path}: unplugged")
     if isinstance(error, (ValueError, OverflowError)):
-        return PortError(f"{path}: it does not take {baud} baud", hopeless=True)
-    return PortError(f"{path}: this is not a serial port ({error})", hopeless=number is None)
+        return DeviceError(f"{path}: it does not take {baud} baud", hopeless=True)
+    return DeviceError(f"{path}: this is not a serial port ({error})", hopeless=number is None)
 
 
 def remedy(path: str) -> str:
     """Say how the person gives this program the right to open `path`."""
-    try:
-        group = grp.getgrgid(os.stat(path).st_gid).gr_name  # noqa: PTH116
-    except (OSError, KeyError):
-        group = "dialout"
-    user = os.environ.get("USER") or "USER"
-    return f"add the user to its group (sudo usermod -aG {group} {user}, then log in again) or install the udev rule"
+    return remedy_by_group(group_of(path, otherwise="dialout"))
 
 
-def _gone(path: str, error: OSError) -> PortError:
+def _gone(path: str, error: OSError) -> DeviceError:
     if error.errno in (errno.EIO, errno.ENODEV, errno.ENXIO, errno.EPIPE):
-        return PortError(f"{path}: unplugged")
-    return PortError(f"{path}: {error.strerror}")
+        return DeviceError(f"{path}: unplugged")
+    return DeviceError(f"{path}: {error.strerror}")
 
 
 def _driver(path: str) -> str:
@@ -552,7 +390,7 @@ def _get_int(fd: int, request: int) -> int:
 class _ModemContact:
     """Knows when to look at the modem line, and looks."""
 
-    def __init__(self, port: _Port, decoder: ButtonDecoder, bell: _Bell) -> None:
+    def __init__(self, port: _Port, decoder: ButtonDecoder, bell: Bell) -> None:
         self.look_at: float | None = None
         self._port = port
         self._decoder = decoder
@@ -597,20 +435,10 @@ class _Flood:
 
     def __init__(self) -> None:
         self.paused_until = float("-inf")
-        self._second = float("-inf")
-        self._events = 0
 
     def note_read(self, size: int, now: float) -> None:
         if size >= READ_BYTES:
             self.paused_until = now + FLOOD_PAUSE_S
-
-    def note_events(self, count: int, now: float) -> None:
-        """PortError when there are more presses than any button makes."""
-        if now - self._second >= 1.0:
-            self._second, self._events = now, 0
-        self._events += count
-        if self._events > EVENTS_PER_SECOND:
-            raise PortError(f"more than {EVENTS_PER_SECOND} presses a second: not a button, or a broken one")
 
 
 class _Noise:

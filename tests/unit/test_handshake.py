@@ -400,6 +400,28 @@ def test_hook_key_that_only_pulses_answers_and_ends() -> None:
     assert events(session(momentary, held), (0, PRESS), (1, NOTHING)) == [ENDED]
 
 
+def test_hook_that_follows_its_lamp_in_silence_is_heard_when_it_moves_back() -> None:
+    follows = session(lights=DARK)
+    follows.show(IN_CALL, 0)  # answered on the page
+    assert events(follows, (5, b"\x01\x03"), (5, HOOK)) == [TOGGLED], "a mute press that shows where the hook switch is"
+    follows.show(DARK, 10)  # ended on the page
+    follows.show(RINGING, 20)
+    assert events(follows, (25, HOOK)) == [ANSWERED]
+    follows.show(IN_CALL, 26)
+    assert events(follows, (30, NOTHING)) == [ENDED]
+    follows.show(DARK, 31)
+    follows.show(IN_CALL, 40)
+    assert events(follows, (45, NOTHING)) == [ENDED], "nothing was sent since the lamp was lit"
+
+
+def test_hook_that_does_not_follow_its_lamp_ends_no_call_by_a_mute_press() -> None:
+    stays = session(lights=DARK)
+    for begin in (0, 100):
+        stays.show(IN_CALL, begin)
+        assert events(stays, (begin + 5, PRESS), (begin + 5, NOTHING)) == [TOGGLED]
+        stays.show(DARK, begin + 10)
+
+
 def test_reject_counts_while_it_rings() -> None:
     assert events(session(lights=RINGING), (0, REJECT), (1, NOTHING)) == [RejectPressed("h")]
     assert events(session(), (0, REJECT), (1, NOTHING)) == []
@@ -407,6 +429,8 @@ def test_reject_counts_while_it_rings() -> None:
 
 # --- whole desks: headset, session, bridge, softphone
 
+
+HOOK_ANSWERED, HOOK_ENDED = (Action.ANSWER, CallState.RINGING), (Action.HANG_UP, CallState.CONNECTED)
 
 DESKS: list[Any] = [
     pytest.param(PLAIN, GENERIC, id="plain"),
@@ -571,5 +595,28 @@ def test_each_press_of_the_call_button_answers_or_ends_once_and_no_echo_does(
         at_desk.run(5)
         at_desk.headset.press_hook(at_desk.now)
         at_desk.run(5)
-    answered, ended = (Action.ANSWER, CallState.RINGING), (Action.HANG_UP, CallState.CONNECTED)
-    assert at_desk.hook_commands == [answered, ended] * 3
+    assert at_desk.hook_commands == [HOOK_ANSWERED, HOOK_ENDED] * 3
+
+
+@pytest.mark.parametrize("firmware", [PLAIN, JABRA, PLANTRONICS, ECHOING])
+def test_the_call_button_works_after_calls_that_the_page_answered_and_ended(firmware: Firmware) -> None:
+    """Their hook switch follows the off-hook lamp; most say nothing when it does."""
+    at_desk = Desk(firmware, DOUBLES if firmware is PLANTRONICS else GENERIC)
+    at_desk.connect("a")
+    at_desk.run(5)
+    at_desk.press()
+    at_desk.run(5)
+    at_desk.call(CallState.DISCONNECTED, "a")
+    at_desk.run(5)
+    for turn in range(3):
+        at_desk.call(CallState.RINGING, f"b{turn}")
+        at_desk.run(5)
+        at_desk.headset.press_hook(at_desk.now)
+        at_desk.run(5)
+        at_desk.call(CallState.DISCONNECTED, f"b{turn}")
+        at_desk.run(5)
+        at_desk.connect(f"c{turn}")
+        at_desk.run(5)
+        at_desk.headset.press_hook(at_desk.now)
+        at_desk.run(5)
+    assert at_desk.hook_commands == [HOOK_ANSWERED, HOOK_ENDED] * 3

@@ -285,6 +285,8 @@ class HeadsetSession:
             self._expect_mute_reports(
                 now, changed=LampName.MUTE in before ^ self._lit, again=self._mute_report not in self._written or every
             )
+        if LampName.OFF_HOOK in before ^ self._lit:
+            self._decoder.off_hook_written(lit=LampName.OFF_HOOK in self._lit)
         if {LampName.OFF_HOOK, LampName.HOLD} & (before ^ self._lit):
             self._hook_quiet_until = now + self._profile.hook_echo_ms / 1000
         self._written |= due

@@ -208,7 +208,12 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class Decoder:
-    """Reads the input reports of one device since it was opened."""
+    """Reads the input reports of one device since it was opened.
+
+    Some devices move their hook switch with the off-hook lamp and send no report of it. One is known by a report about
+    another key that carries its hook switch where the lamp is, though it was elsewhere; from then on it is taken to
+    stand where the lamp does. Otherwise the next press, which puts it back, would seem to change nothing.
+    """
 
     def __init__(self, telephony: Telephony) -> None:
         controls = {Key.MUTE: telephony.mute_button, Key.HOOK: telephony.hook_switch, Key.REJECT: telephony.reject}
@@ -216,6 +221,14 @@ class Decoder:
         self._numbered = telephony.input_numbered
         # Only a mute switch may stand anywhere at first; whatever else is on was just pressed.
         self._last: dict[Key, int] = dict.fromkeys((Key.HOOK, Key.REJECT), 0)
+        self._off_hook_lit: bool | None = None
+        self._hook_follows_lamp = False
+
+    def off_hook_written(self, *, lit: bool) -> None:
+        """Hear that the off-hook lamp was switched."""
+        self._off_hook_lit = lit
+        if self._hook_follows_lamp:
+            self._last[Key.HOOK] = int(lit)
 
     def decode(self, data: bytes) -> list[Signal]:
         """Read one report as hidraw gives it; one that is too short, too long or unknown is no error."""
@@ -226,6 +239,8 @@ class Decoder:
             if control.report_id == report_id and (value := control.value_in(payload)) is not None
         }
         moved = {key for key, value in values.items() if self._last.get(key) != value}
+        if moved > {Key.HOOK} and bool(values[Key.HOOK]) is self._off_hook_lit:
+            self._hook_follows_lamp = self._controls[Key.HOOK].kind is ControlKind.TOGGLE_SWITCH
         signals = [self._signal(key, value, alone=moved <= {key}) for key, value in values.items()]
         self._last |= values
         return [signal for signal in signals if signal is not None]

@@ -28,8 +28,8 @@ class Firmware(msgspec.Struct, frozen=True, kw_only=True):
     `needs_off_hook`, `needs_same_mute`: sends its mute button only while Off-Hook is lit, and only while the mute state
     that the host wrote is its own. `repeats_s`: sends a press again until the host's mute state is its own.
     `doubles_s`: sends each press twice, this far apart. `echoes_s`: answers each change of the mute lamp with a mute
-    report. `hook_echoes_s`: answers each change of Off-Hook by its hook switch. `maintained`: the mute button is a
-    switch that stays; its report is the state.
+    report, with `echoes_every_write` also one that is written as it was. `hook_echoes_s`: answers each change of
+    Off-Hook by its hook switch. `maintained`: the mute button is a switch that stays; its report is the state.
     """
 
     needs_off_hook: bool = False
@@ -37,6 +37,7 @@ class Firmware(msgspec.Struct, frozen=True, kw_only=True):
     repeats_s: float = 0.0
     doubles_s: float = 0.0
     echoes_s: float = 0.0
+    echoes_every_write: bool = False
     hook_echoes_s: float = 0.0
     maintained: bool = False
 
@@ -45,6 +46,7 @@ PLAIN = Firmware()
 JABRA = Firmware(needs_off_hook=True, needs_same_mute=True, repeats_s=0.86, hook_echoes_s=0.5)
 PLANTRONICS = Firmware(doubles_s=0.003)
 ECHOING = Firmware(echoes_s=0.01)
+ECHOING_ALWAYS = Firmware(echoes_s=0.01, echoes_every_write=True)
 MAINTAINED = Firmware(maintained=True)
 
 
@@ -69,6 +71,7 @@ class VirtualHeadset:
         self.muted = False
         self.arm_up = False
         self.lamps = 0
+        self.refused = 0  # how often it has told that its arm is up
         self._hook = False
         self._unanswered = 0  # counts up with each press that may be repeated
         self._queue: list[tuple[float, int, int | None, bytes]] = []
@@ -97,13 +100,13 @@ class VirtualHeadset:
         self._tell_mute(now)
         return True
 
-    def arm(self, now: float, *, up: bool) -> None:
-        """Swing the boom arm; up is muted."""
+    def arm(self, now: float, *, up: bool) -> bool:
+        """Swing the boom arm; up is muted. Returns whether the headset told the host."""
         if not up:
             self.arm_up = False
-        if self.muted is not up:
-            self.press(now)
+        told = self.muted is not up and self.press(now)
         self.arm_up = up
+        return told
 
     def press_hook(self, now: float) -> None:
         """Press the call button: takes the call, or ends it."""
@@ -131,11 +134,12 @@ class VirtualHeadset:
             return
         if self.arm_up and not self.host_muted:
             if changed & (MUTE_LED | OFF_HOOK_LED) and (self.off_hook or not self.firmware.needs_off_hook):
+                self.refused += 1
                 self._tell_mute(now + 0.05)
             return
         self.muted = self.host_muted
         self._unanswered += 1
-        if changed & MUTE_LED and self.firmware.echoes_s:
+        if (changed & MUTE_LED or self.firmware.echoes_every_write) and self.firmware.echoes_s:
             self._pulse(now + self.firmware.echoes_s)
 
     # --- what it sends

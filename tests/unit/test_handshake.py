@@ -36,7 +36,7 @@ from mutebridge.core.headset_profile import GENERIC, ControlKind, HeadsetProfile
 from mutebridge.core.lights import DARK, Lights, MicLight
 from mutebridge.core.report_descriptor import parse
 from mutebridge.core.telephony import Telephony
-from mutebridge.virtual_headset import ECHOING, JABRA, MAINTAINED, PLAIN, PLANTRONICS, Firmware
+from mutebridge.virtual_headset import ECHOING, ECHOING_ALWAYS, JABRA, MAINTAINED, PLAIN, PLANTRONICS, Firmware
 
 LIKE_JABRA = HeadsetProfile(host_must_ack_mute=True, repeats_until_answered_ms=860, boom_arm_refusal_ms=700)
 WITH_ARM = HeadsetProfile(boom_arm_refusal_ms=700)
@@ -153,12 +153,44 @@ def test_press_that_was_confirmed_is_not_written_twice() -> None:
     assert confirmed.show(MUTED, 0.1) == [MUTE_ON]
 
 
-def test_device_that_answers_the_rewrite_gets_no_more_of_them() -> None:
+def test_device_that_answers_three_rewrites_in_a_row_gets_no_more_of_them() -> None:
     answering = session()
-    answering.report(PRESS, 0)
-    assert answering.show(REFUSED, 0) == [MUTE_OFF]
-    answering.report(PRESS, 0.01)
-    assert answering.timed(1.01) == ([], [])
+    for turn in range(3):
+        answering.report(PRESS, turn)
+        assert answering.show(REFUSED, turn) == [MUTE_OFF]
+        answering.report(PRESS, turn + 0.01)
+    assert answering.show(REFUSED, 3) == []
+    assert answering.timed(4) == ([], [])
+
+
+def test_press_that_happens_to_follow_a_rewrite_at_once_is_no_answer_to_it() -> None:
+    quick = session()
+    for turn in range(9):
+        quick.report(PRESS, turn)
+        assert quick.show(REFUSED, turn) == [MUTE_OFF]
+        if turn % 3:
+            quick.report(PRESS, turn + 0.01)
+            assert quick.show(REFUSED, turn + 0.02) == [MUTE_OFF]
+
+
+def test_one_that_echoes_is_written_anew_when_its_person_has_let_go() -> None:
+    echoing = session(ECHOES)
+    assert events(echoing, (1, PRESS), (1.1, PRESS)) == [TOGGLED] * 2
+    assert echoing.show(REFUSED, 1.2) == []
+    assert echoing.wake_at == 1.85
+    assert echoing.timed(1.85) == ([], [MUTE_OFF])
+    assert events(echoing, (1.9, PRESS)) == [TOGGLED], "after more than 30 ms it is a press"
+    assert echoing.show(REFUSED, 1.91) == []
+    assert echoing.timed(2.65) == ([], [MUTE_OFF])
+    assert events(echoing, (2.66, PRESS)) == [], "the echo of a lamp that was written as it was"
+    assert events(echoing, (4, PRESS)) == [TOGGLED]
+    assert echoing.show(REFUSED, 4.01) == []
+    assert echoing.timed(4.75) == ([], [MUTE_OFF])
+    assert events(echoing, (4.85, PRESS)) == [], "now it is known to come in the whole window"
+    assert events(echoing, (6, PRESS)) == [TOGGLED]
+    echoing.show(REFUSED, 6.01)
+    assert echoing.show(DARK, 6.02) != []
+    assert echoing.wake_at is None, "the call is over"
 
 
 # --- failures and other hands
@@ -239,7 +271,7 @@ def test_echo_of_the_last_call_is_not_expected_in_the_next() -> None:
     echoing.show(MUTED, 1)
     echoing.show(DARK, 1.01)
     echoing.show(msgspec.structs.replace(IN_CALL, mic=MicLight.UNKNOWN), 1.02)
-    assert events(echoing, (1.03, PRESS)) == [TOGGLED]
+    assert events(echoing, (1.06, PRESS)) == [TOGGLED]
 
 
 def test_first_refusal_of_mute_off_asks_for_mute_and_the_next_report_inverts() -> None:
@@ -437,6 +469,7 @@ DESKS: list[Any] = [
     pytest.param(JABRA, LIKE_JABRA, id="jabra"),
     pytest.param(PLANTRONICS, DOUBLES, id="plantronics"),
     pytest.param(ECHOING, ECHOES, id="echoing"),
+    pytest.param(ECHOING_ALWAYS, ECHOES, id="echoing always"),
     pytest.param(PLAIN, WITH_ARM, id="with a boom arm"),
     pytest.param(JABRA, msgspec.structs.replace(LIKE_JABRA, mute_echo_ms=0), id="jabra, slow"),
     pytest.param(MAINTAINED, GENERIC, id="maintained"),
@@ -492,8 +525,7 @@ def test_refused_press_leaves_the_headset_as_the_microphone_is(firmware: Firmwar
     desk.run(3)
     assert desk.outcomes[-1] is Outcome.REJECTED
     assert not desk.muted()
-    if not firmware.echoes_s:  # a device that echoes has its state from the lamp, which did not change
-        assert desk.agrees()
+    assert desk.agrees()
 
 
 def test_lost_writes_make_a_jabra_repeat_and_the_repeats_are_not_counted() -> None:

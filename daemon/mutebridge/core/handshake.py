@@ -12,14 +12,16 @@ changed. The mute lamp is lit exactly when the microphone is known to be muted, 
   by itself. The answer stands until the bridge has settled the press, one second at most; then the lamp tells the truth
   again, and the headset follows it.
 
-After every press that leaves the lamp as it was (ignored, refused, timed out), the lamp is written once more, because
-the headset's own state has moved. A device that answers such a rewrite with a report gets no more of them.
+After every press that leaves the lamp as it was (ignored, refused, timed out, taken back), the lamp is written once
+more, because the headset's own state has moved. A device that answers such rewrites with reports gets no more of them;
+one that is known to echo gets them when its person has let go for a while, so that no press is taken for the echo.
 
 What is not a press:
 
 * **Echo** (`mute_echo_ms`). Each change of the mute lamp is good for one mute report that follows in time, no more: of
-  an echo and a press within the window, one counts. An unknown device that answers nine changes in a row at once is
-  taken for one that echoes, so that it cannot press its own button for ever.
+  an echo and a press within the window, one counts. So is a lamp that is written as it was, for a report that comes at
+  once; if one ever did, in the whole window from then on. An unknown device that answers nine changes in a row at once
+  is taken for one that echoes, so that it cannot press its own button for ever.
 * **Refusal** (`boom_arm_refusal_ms`). Each time that the mute lamp goes dark, one mute report that follows in time
   asks for mute, instead of inverting: a boom arm that is up says so, and a person who presses again asks for the same.
 * **Doubles** (`duplicate_within_ms`) and **repeats** of an unanswered press (`repeats_until_answered_ms`).
@@ -53,6 +55,10 @@ CONFIRM_TIMEOUT_S = 1.0
 # An odd number: what was counted by mistake before undoes itself.
 LEARNT_ECHO_S = 0.03
 LEARNT_AFTER = 9
+# The same of lamps that are written as they were.
+REWRITES_ANSWERED = 3
+# Longer than between two presses of somebody who goes on pressing.
+QUIET_FOR_REWRITE_S = 0.75
 
 # A write that failed is tried again so much later each time, then given up until the lights change.
 RETRY_AFTER_S = (0.25, 1.0, 4.0)
@@ -80,11 +86,13 @@ class HeadsetSession:
         self._mute_report = telephony.lamps[LampName.MUTE].report_id if LampName.MUTE in telephony.lamps else None
         self._press = _Press()
         self._echo = _Echo(profile.mute_echo_ms / 1000, learns=not profile.host_must_ack_mute)
-        self._refusal_until = 0.0
+        self._refusals_until: deque[float] = deque(maxlen=16)
         self._hook_quiet_until = 0.0
         self._down = False
-        self._may_rewrite = not profile.mute_echo_ms
-        self._rewrote_at: float | None = None
+        self._may_rewrite = True
+        self._rewrote_at: float | None = None  # until it is answered
+        self._rewrites_answered = 0
+        self._resync_at: float | None = None
         self._retries = 0
         self._retry_at: float | None = None
         self._rewrites: deque[float] = deque(maxlen=MAX_REWRITES)
@@ -120,6 +128,8 @@ class HeadsetSession:
         """Do what `wake_at` was for."""
         if self._rewrite_at is not None and now >= self._rewrite_at:
             return [], self._rewrite(now)
+        if self._resync_at is not None and now >= self._resync_at:
+            return [], self._resync(now)
         if self._press.until is not None and now >= self._press.until:
             return [], self._settle(now) if self._lights.pending is None else self._withdraw(now)
         if self._retry_at is not None and now >= self._retry_at:
@@ -129,7 +139,7 @@ class HeadsetSession:
     @property
     def wake_at(self) -> float | None:
         """The moment at which `timed` is wanted; None: no moment."""
-        moments = (self._press.until, self._retry_at, self._rewrite_at)
+        moments = (self._press.until, self._retry_at, self._rewrite_at, self._resync_at)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def written(self, report: bytes, now: float, *, ok: bool) -> None:
@@ -138,6 +148,7 @@ class HeadsetSession:
             self._retries = 0
             if report[0] == self._mute_report:
                 self._press.answered = True
+                self._echo.written(now)
         elif self._written.get(report[0]) == report:
             del self._written[report[0]]
             if self._retries < len(RETRY_AFTER_S):
@@ -176,10 +187,8 @@ class HeadsetSession:
         if before is not None and self._is_repeat(now - before):
             self._forget_written_mute()
             return []
-        if self._rewrote_at is not None and now - self._rewrote_at <= LEARNT_ECHO_S:
-            self._may_rewrite = False
-        refused = act is Act.TOGGLED and now < self._refusal_until
-        self._refusal_until = 0.0
+        self._note_answer_to_rewrite(now)
+        refused = act is Act.TOGGLED and self._is_refusal(now)
         self._open_press(refused=refused, now=now)
         if refused:
             return [MuteAsked(self._device_id, muted=True)] if self._lights.off_hook else []
@@ -188,6 +197,14 @@ class HeadsetSession:
         self._down = True
         return [MutePressed(self._device_id)]
 
+    def _is_refusal(self, now: float) -> bool:
+        while self._refusals_until and self._refusals_until[0] <= now:
+            self._refusals_until.popleft()
+        if not self._refusals_until:
+            return False
+        self._refusals_until.popleft()
+        return True
+
     def _is_repeat(self, after_s: float) -> bool:
         """Whether the last press was not answered yet, and this comes as long after it as the headset's repeats do."""
         every_s = self._profile.repeats_until_answered_ms / 1000
@@ -195,12 +212,13 @@ class HeadsetSession:
 
     def _open_press(self, *, refused: bool, now: float) -> None:
         """The press is under way until the bridge has settled it; the headset's own state has moved."""
+        self._resync_at = None
         self._press.open = True
         self._press.wrote_mute = False
         self._press.until = now + CONFIRM_TIMEOUT_S
         if self._profile.host_must_ack_mute and self._lights.off_hook:
             self._press.answer = refused or LampName.MUTE not in self._lit
-            self._press.answered = False
+            self._press.answered = self._press.answer is (LampName.MUTE in self._lit)
 
     def _says(self, signal: Signal, now: float) -> list[Event]:
         """The button says muted or live: as a wish, or as where it stands."""
@@ -239,10 +257,28 @@ class HeadsetSession:
     def _settle(self, now: float) -> list[bytes]:
         """The bridge is done with the press: from now on the lamp tells the truth, written if only to be heard."""
         self._press.close()
-        if not self._press.wrote_mute and self._may_rewrite:
-            self._forget_written_mute()
-            self._rewrote_at = now
+        if self._press.wrote_mute or not self._may_rewrite or LampName.MUTE in self._lit ^ self._wanted():
+            return self._changes(now)
+        if self._echo.expected:
+            assert self._press.at is not None
+            self._resync_at = self._press.at + QUIET_FOR_REWRITE_S
+            return self._changes(now)
+        if self._rewrote_at is not None:  # the last one was not answered
+            self._rewrites_answered = 0
+        self._rewrote_at = now
+        return self._resync(now)
+
+    def _resync(self, now: float) -> list[bytes]:
+        """Write the mute lamp as it is: the headset's own state may be another."""
+        self._resync_at = None
+        self._forget_written_mute()
         return self._changes(now)
+
+    def _note_answer_to_rewrite(self, now: float) -> None:
+        if self._rewrote_at is not None and now - self._rewrote_at <= LEARNT_ECHO_S:
+            self._rewrote_at = None
+            self._rewrites_answered += 1
+            self._may_rewrite = self._rewrites_answered < REWRITES_ANSWERED
 
     def _withdraw(self, now: float) -> list[bytes]:
         """The answer has stood for long enough, though the bridge is not done."""
@@ -259,7 +295,8 @@ class HeadsetSession:
         self._press.close()
         self._press.answered = True
         self._echo.forget()
-        self._refusal_until = 0.0
+        self._refusals_until.clear()
+        self._resync_at = None
 
     def _forget_written_mute(self) -> None:
         if self._mute_report is not None:
@@ -295,10 +332,10 @@ class HeadsetSession:
     def _expect_mute_reports(self, now: float, *, changed: bool, again: bool) -> None:
         """What the device may send because the mute lamp is written, although nobody touches it."""
         self._press.wrote_mute = True
-        if changed:
-            self._echo.expect(now)
+        self._resync_at = None
+        self._echo.expect(now, changed=changed)
         if (changed or again) and LampName.MUTE not in self._lit:
-            self._refusal_until = now + self._profile.boom_arm_refusal_ms / 1000
+            self._refusals_until.append(now + self._profile.boom_arm_refusal_ms / 1000)
 
 
 class _Press(msgspec.Struct):
@@ -316,38 +353,63 @@ class _Press(msgspec.Struct):
         self.answer = self.until = None
 
 
-class _Echo:
-    """Tells which mute reports answer the mute lamp: for each change of the lamp one, within the window.
+class _Expected(msgspec.Struct):
+    """One report that may answer the lamp."""
 
-    With a window of 0 it only watches, and learns one when every change is answered at once.
+    until: float
+    window_s: float
+    of_change: bool
+
+
+class _Echo:
+    """Tells which mute reports answer the mute lamp: for each time that it is written one, within the window.
+
+    With a window of 0 it only watches, and learns one when every change is answered at once. `_of_every_write`: also a
+    lamp that was written as it was has been answered.
     """
 
     def __init__(self, window_s: float, *, learns: bool) -> None:
         self._window_s = window_s
         self._learns = learns
-        self._due: deque[float] = deque(maxlen=16)
+        self._due: deque[_Expected] = deque(maxlen=16)
         self._changed_at: float | None = None
         self._in_a_row = 0
+        self._of_every_write = False
         self.learnt = False
 
-    def expect(self, now: float) -> None:
+    @property
+    def expected(self) -> bool:
+        """Whether the device is known to echo."""
+        return self._window_s > 0
+
+    def expect(self, now: float, *, changed: bool) -> None:
+        if changed:
+            self._watch(now)
+        if self._window_s:
+            whole = changed or self._of_every_write
+            window_s = self._window_s if whole else min(self._window_s, LEARNT_ECHO_S)
+            self._due.append(_Expected(until=now + window_s, window_s=window_s, of_change=changed))
+
+    def written(self, now: float) -> None:
+        """The lamp, as it was last handed over, has reached the device only now."""
+        if self._due:
+            self._due[-1].until = now + self._due[-1].window_s
+
+    def _watch(self, now: float) -> None:
         if self._changed_at is not None:  # the last change was not answered
             self._in_a_row = 0
             if self.learnt:
                 self.learnt, self._window_s = False, 0.0
         self._changed_at = now
-        if self._window_s:
-            self._due.append(now + self._window_s)
 
     def takes(self, now: float) -> bool:
         """Whether a mute report at this moment is an echo."""
         at_once = self._changed_at is not None and now - self._changed_at <= LEARNT_ECHO_S
         self._changed_at = None
         self._in_a_row = self._in_a_row + 1 if at_once else 0
-        while self._due and self._due[0] < now:
-            self._due.popleft()
+        self._due = deque((due for due in self._due if due.until >= now), maxlen=16)
         if self._due:
-            self._due.popleft()
+            self._of_every_write |= not self._due.popleft().of_change
             return True
         if self._learns and not self._window_s and self._in_a_row >= LEARNT_AFTER:
             self.learnt, self._window_s = True, 4 * LEARNT_ECHO_S

@@ -1,7 +1,7 @@
 """A desk in software: a headset, its session, the real bridge, a softphone; one simulated clock, no sleeping.
 
-Time passes only in `run`. Writes reach the headset a millisecond after they were returned, one after another, as
-through a device node; the softphone answers each command after `latency_s`.
+Time passes only in `run`. Writes reach the headset `write_s` after they were returned, one after another, as through a
+device node; the softphone answers each command after `latency_s`.
 """
 
 import heapq
@@ -38,9 +38,15 @@ class Desk:
     """`microphone` is the softphone's: True muted. `refuses` makes it refuse; `latency_s` is how slow it is."""
 
     def __init__(
-        self, firmware: Firmware = PLAIN, profile: HeadsetProfile = GENERIC, *, latency_s: float = 0.02
+        self,
+        firmware: Firmware = PLAIN,
+        profile: HeadsetProfile = GENERIC,
+        *,
+        latency_s: float = 0.02,
+        write_s: float = WRITE_S,
     ) -> None:
         self.now = 0.0
+        self._write_s = write_s
         self.headset = VirtualHeadset(firmware)
         telephony = Telephony.from_descriptor(parse(descriptor(firmware)), profile)
         self.session = HeadsetSession(telephony, profile, ID)
@@ -48,6 +54,7 @@ class Desk:
         self.microphone = False
         self.refuses: CommandError | None = None
         self.writes_fail = False
+        self.told = 0  # presses and swings of which the headset told the host
         self.events: list[Event] = []
         self.outcomes: list[Outcome] = []
         self.written: list[bytes] = []
@@ -63,7 +70,7 @@ class Desk:
             id=ID, name=ID, kind="hid", press_mode=telephony.press_mode, can=telephony.can, hook_switch=True
         )
         self._feed(DeviceAttached(device))
-        self.run(0.01)
+        self.run(0.05 + write_s)
 
     # --- what happens at the desk
 
@@ -73,10 +80,10 @@ class Desk:
         self._say_mic(None)
 
     def connect(self, call_id: str = "a") -> None:
-        """A call connects with the microphone live, and the lamps have been written."""
+        """A call connects with the microphone live; nobody presses at the very moment."""
         self.microphone = False
         self.call(CallState.CONNECTED, call_id)
-        self.run(0.01)
+        self.run(0.05 + self._write_s)
 
     def click(self, *, muted: bool) -> None:
         """The person mutes or unmutes on the softphone's page."""
@@ -87,8 +94,19 @@ class Desk:
         """Press the headset's button; returns whether the headset told of it."""
         self.run(after_s)
         told = self.headset.press(self.now)
+        self.told += told
         self._sent()
         return told
+
+    def swing(self, *, up: bool) -> None:
+        """Swing the boom arm."""
+        self.told += self.headset.arm(self.now, up=up)
+        self._sent()
+
+    @property
+    def refused(self) -> int:
+        """How often the boom arm has refused to be unmuted."""
+        return self.headset.refused
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
@@ -148,7 +166,7 @@ class Desk:
 
     def _write(self, reports: list[bytes]) -> None:
         for report in reports:
-            self._later(WRITE_S, lambda report=report: self._arrive(report))  # type: ignore[misc]
+            self._later(self._write_s, lambda report=report: self._arrive(report))  # type: ignore[misc]
 
     def _arrive(self, report: bytes) -> None:
         if not self.writes_fail:

@@ -150,7 +150,7 @@ def _command_name(argv: list[str]) -> str:
 
 
 def _help() -> str:
-    commands = "".join(f"  {name:<10}{command.summary}\n" for name, command in _COMMANDS.items())
+    commands = "".join(f"  {name:<9} {command.summary}\n" for name, command in _COMMANDS.items())
     return _USAGE + _FIRST_STEPS + commands + _EPILOG
 
 
@@ -335,6 +335,12 @@ def _pair(args: argparse.Namespace) -> int:
     return pair.main(args, _load(args.config))
 
 
+def _controller_page(args: argparse.Namespace) -> int:
+    from mutebridge import controller_page
+
+    return controller_page.main(args, _load(args.config))
+
+
 # --- what several commands have
 
 
@@ -505,6 +511,15 @@ _COMMANDS = {
         _of("mutebridge.lights_off", "main"),
         "Stop the service first (systemctl stop mutebridge); systemd runs this by itself whatever ended the daemon.\n"
         "Ends with 75 when a device that is there could not be told.",
+    ),
+    "controller-page": _Command(
+        "serve a softphone page on this machine, to try a button with",
+        _of("mutebridge.controller_page", "add_arguments"),
+        _controller_page,
+        "examples:\n"
+        "  mutebridge controller-page --open\n"
+        "  mutebridge controller-page --port 0\n\n"
+        "It needs `mutebridge run --embedded-broker`, with which it pairs the page. Only this machine reaches it.",
     ),
     "simulate": _Command(
         "be a softphone without audio, to try a button with",

@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mutebridge.config import Config
@@ -86,17 +86,29 @@ def main(args: argparse.Namespace, config: Config) -> int:
     return os.EX_OK
 
 
-def issue(
-    config: Config, name: str, broker: str, *, origins: tuple[str, ...] = (), credentials: CredentialsFile | None = None
-) -> Pairing:
-    """Give a controller of this station a new password at the broker that the daemon brings along."""
-    pairing = _new_pairing(config, config.station, name, broker)
-    (credentials or CredentialsFile(config.embedded_broker.file)).put(
+def new_pairing(broker: str, station: str, name: str, prefix: str) -> Pairing:
+    """Return a pairing with a password that is made up; ValueError for names and addresses that cannot be."""
+    station, name = valid_name("station", station), valid_name("name", name)
+    return Pairing(
+        broker=broker,
+        station=station,
+        name=name,
+        username=controller_user(station, name),
+        password=secrets.token_urlsafe(PASSWORD_BYTES),
+        prefix=prefix,
+    )
+
+
+def issue(pairing: Pairing, credentials: CredentialsFile, origins: Iterable[str] = ()) -> None:
+    """Make a pairing good at the broker that the daemon brings along, in the place of the controller's last one."""
+    credentials.put(
         Credential(
-            user=pairing.username, password_hash=_hash(pairing), prefix=pairing.prefix, origins=tuple(sorted(origins))
+            user=pairing.username,
+            password_hash=_hash(pairing),
+            prefix=pairing.prefix,
+            origins=tuple(sorted(set(origins))),
         )
     )
-    return pairing
 
 
 def embedded_websocket(config: Config) -> str:
@@ -115,30 +127,20 @@ def _pair(args: argparse.Namespace, config: Config) -> None:
     origins = {origin_of(origin) for origin in [*args.origin, *([page] if page is not None else [])]}
     if _is_embedded(args, config):
         broker = f"mqtt://127.0.0.1:{config.broker.effective_port}" if args.env else embedded_websocket(config)
-        pairing = issue(config, args.name, broker, origins=tuple(origins))
+        pairing = new_pairing(broker, config.station, args.name, config.prefix)
+        issue(pairing, CredentialsFile(config.embedded_broker.file), origins)
         _tell(f"{pairing.username}: noted in {config.embedded_broker.file}, for `mutebridge run --embedded-broker`")
         if args.json and not origins and not config.embedded_broker.origins:
             _tell("no page may use it before --origin, or embedded_broker.origins, says where it comes from")
     else:
         if args.origin:
             raise _NoGoodError("--origin: mosquitto does not look at where a page comes from, only at its password")
-        pairing = _new_pairing(config, args.station or config.station, args.name, _foreign_broker(args, config))
+        broker = _foreign_broker(args, config)
+        pairing = new_pairing(broker, args.station or config.station, args.name, config.prefix)
         _put_in_mosquitto(args, pairing)
     text = pairing.environment() if args.env else f"{pairing.json() if page is None else pairing.link(page)}\n"
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _new_pairing(config: Config, station: str, name: str, broker: str) -> Pairing:
-    station, name = valid_name("station", station), valid_name("name", name)
-    return Pairing(
-        broker=broker,
-        station=station,
-        name=name,
-        username=controller_user(station, name),
-        password=secrets.token_urlsafe(PASSWORD_BYTES),
-        prefix=config.prefix,
-    )
 
 
 def _is_embedded(args: argparse.Namespace, config: Config) -> bool:

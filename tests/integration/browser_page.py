@@ -140,10 +140,10 @@ class Tab:
 class Chromium:
     """One browser, one profile: its tabs share what they keep, as an agent's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self._stack = ExitStack()
         playwright = self._stack.enter_context(sync_playwright())
-        self._browser: Browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=_OPTIONS)
+        self._browser: Browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=[*_OPTIONS, *options])
         self._stack.callback(self._browser.close)
         self.tabs: list[Tab] = []
         self.context: BrowserContext

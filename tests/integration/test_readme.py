@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.integration.daemon_process import Daemon
 from tests.integration.mosquitto import Mosquitto, free_port
 
 from mutebridge import virtual_headset
@@ -119,6 +120,27 @@ def pair(_mosquitto: Mosquitto, directory: Path) -> None:
     assert (directory / "mutebridge.acl").read_text().startswith("user softphone@desk-17\n")
 
 
+def page(_mosquitto: Mosquitto, directory: Path) -> None:
+    """The two commands together."""
+    config = directory / "readme.yaml"
+    ports = {"broker": {"port": free_port()}, "embedded_broker": {"websocket_port": free_port()}}
+    config.write_text(json.dumps(ports))
+    state = {"STATE_DIRECTORY": str(directory)}
+    with Daemon(config, "--embedded-broker", environ=state) as running:
+        running.wait_log("up, MQTT")
+        process = subprocess.Popen(
+            [*_PROGRAM, "controller-page", "--config", str(config), "--port", "0"],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "daemon"), **state},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout is not None
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/pair/\S+\n", process.stdout.readline())
+            process.terminate()
+        assert process.returncode == 0
+
+
 def publish(mosquitto: Mosquitto, _directory: Path) -> None:
     """They leave a retained call and mic state for the daemon to find."""
     lines = [line for line in COMMANDS if line.startswith("mosquitto_pub")]
@@ -145,6 +167,8 @@ RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon doctor": doctor,
     "python3 daemon record": record,
     "python3 daemon pair": pair,
+    "python3 daemon run --embedded-broker": page,
+    "python3 daemon controller-page": page,
     "python3 daemon run": daemon,
     "python3 tests": this_run,
     "mosquitto_pub": publish,

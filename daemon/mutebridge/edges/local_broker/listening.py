@@ -37,24 +37,34 @@ class Listening(enum.Enum):
     SOMETHING_ELSE = "something that is no MQTT broker"
 
 
-_CONNECT_3_1_1 = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x0a\x00\x00"  # clean session, keepalive 10 s, no client id
 _DISCONNECT = b"\xe0\x00"
 
 
-def probe(host: str, port: int, timeout_s: float = _PROBE_TIMEOUT_S) -> Listening:
-    """Connect as an anonymous MQTT client, to see what listens at an address."""
+def probe(
+    host: str, port: int, timeout_s: float = _PROBE_TIMEOUT_S, *, user: str | None = None, password: str = ""
+) -> Listening:
+    """Connect as an MQTT client, an anonymous one unless there is a user, to see what listens at an address."""
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
             connection.settimeout(timeout_s)
-            return _probe(connection)
+            return _probe(connection, _connect(user, password))
     except OSError:
         return Listening.NOTHING
 
 
-def _probe(connection: socket.socket) -> Listening:
+def _connect(user: str | None, password: str) -> bytes:
+    """A CONNECT of MQTT 3.1.1: clean session, keepalive 10 s, no client id."""
+    flags, fields = (0x02, [""]) if user is None else (0xC2, ["", user, password])
+    body = b"\x00\x04MQTT\x04" + bytes([flags]) + b"\x00\x0a"
+    body += b"".join(len(field.encode()).to_bytes(2, "big") + field.encode() for field in fields)
+    rest, length = divmod(len(body), 128)
+    return b"\x10" + (bytes([length | 0x80, rest]) if rest else bytes([length])) + body
+
+
+def _probe(connection: socket.socket, connect: bytes) -> Listening:
     answer = b""
     try:
-        connection.sendall(_CONNECT_3_1_1)
+        connection.sendall(connect)
         while len(answer) < 4 and (more := connection.recv(4 - len(answer))):
             answer += more
         if answer == b"\x20\x02\x00\x00":

@@ -1,0 +1,110 @@
+"""`mutebridge controller-page`: the softphone page for trying a button, paired, on this machine.
+
+It needs a running broker that the daemon brought along, and pairs the page with that; with another one the person
+pairs the page.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import webbrowser
+from pathlib import Path
+
+from mutebridge.config import Config
+from mutebridge.controller.page_server import PageServer
+from mutebridge.core.pairing import WEB_SCHEMES, check_broker
+from mutebridge.edges.local_broker import CredentialsError, CredentialsFile, Listening, probe
+from mutebridge.edges.local_broker.listening import LOOPBACK
+from mutebridge.pair import PAGE_PORT, embedded_websocket, issue, new_pairing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what `main` reads."""
+    parser.add_argument("--port", type=_port, default=PAGE_PORT, help="0: any free one (default: %(default)s)")
+    parser.add_argument("--name", default="page", help="of this controller, in its topics (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    parser.add_argument(
+        "--broker",
+        metavar="URL",
+        help="ws:// or wss:// of another broker; the page then asks for the link of a pairing",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="by default /etc/mutebridge/mutebridge.yaml")
+
+
+def main(args: argparse.Namespace, config: Config) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status."""
+    try:
+        if args.broker:
+            check_broker(args.broker, WEB_SCHEMES)
+        broker = args.broker or embedded_websocket(config)
+        with PageServer(broker, port=args.port) as server:
+            visit = _Visit(server, args, config)
+            return visit.unpaired() if args.broker else visit.paired(broker)
+    except ValueError as error:
+        return _complain(str(error), os.EX_USAGE)
+    except CredentialsError as error:
+        return _complain(f"{error}; pairing takes its owner, or root", os.EX_NOPERM)
+    except OSError as error:
+        return _complain(f"port {args.port}: {error.strerror}; --port 0 is any free one", os.EX_UNAVAILABLE)
+
+
+class _Visit:
+    """One run of the command."""
+
+    def __init__(self, server: PageServer, args: argparse.Namespace, config: Config) -> None:
+        self._server = server
+        self._args = args
+        self._config = config
+
+    def unpaired(self) -> int:
+        page = self._server.url
+        _say(f"{page}\nPair it: mutebridge pair --broker {self._args.broker} --link {page}\n")
+        return self._wait(page)
+
+    def paired(self, broker: str) -> int:
+        config = self._config
+        port = config.broker.effective_port
+        if probe(LOOPBACK, port) is Listening.NOTHING:
+            return _complain(
+                f"no broker listens at {LOOPBACK}:{port}. In another terminal: mutebridge run --embedded-broker",
+                os.EX_UNAVAILABLE,
+            )
+        pairing = new_pairing(broker, config.station, self._args.name, config.prefix)
+        issue(pairing, CredentialsFile(config.embedded_broker.file), self._server.origins)
+        if probe(LOOPBACK, port, user=pairing.username, password=pairing.password) is not Listening.OPEN_BROKER:
+            return _complain(
+                f"the broker at {LOOPBACK}:{port} does not know {config.embedded_broker.file}: it is not the one of"
+                " `mutebridge run --embedded-broker`, or has another credentials_file. For another broker: --broker",
+                os.EX_UNAVAILABLE,
+            )
+        first = self._server.door(pairing)
+        self._server.on_used = lambda: _say(f"Paired. Once more, for another browser: {self._server.door(pairing)}\n")
+        _say(f"{first}\nThe link is good once. Ctrl-C ends the page.\n")
+        return self._wait(first)
+
+    def _wait(self, address: str) -> int:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            if self._args.open and not webbrowser.open(address):
+                _complain("no browser is found; open the address by hand", os.EX_OK)
+            while True:
+                signal.pause()
+        except KeyboardInterrupt:
+            return os.EX_OK
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: a port, 0 to 65535")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"mutebridge controller-page: {message}\n")
+    return status

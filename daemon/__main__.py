@@ -22,6 +22,8 @@ def main(args: list[str]) -> None:
         installation.main(args)
         return
     extras = {"demo"} if args[:1] == ["demo"] or "--embedded-broker" in args else set()
+    if args[:1] == ["controller"]:
+        extras.add("genesys-cloud")
     command = str(bootstrap.set_up(extras) / "bin" / "mutebridge")
     os.execv(command, [command, *args])
 

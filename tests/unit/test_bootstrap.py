@@ -194,6 +194,7 @@ def test_a_tree_that_cannot_be_written_uses_the_cache(project: Path, tmp_path: P
         (["demo"], "install project[demo]"),
         (["run", "--embedded-broker"], "install project[demo]"),
         (["run", "--config", "demo"], "install project"),
+        (["controller", "genesys-cloud"], "install project[genesys-cloud]"),
         ([], "install project"),
     ],
 )

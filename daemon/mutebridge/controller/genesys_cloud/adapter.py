@@ -39,9 +39,9 @@ from mutebridge.controller.genesys_cloud.channel import Channel, ChannelLostErro
 from mutebridge.controller.genesys_cloud.exchange import ExchangeError, UnansweredError
 from mutebridge.controller.genesys_cloud.login import LoginError, Tokens
 from mutebridge.controller.genesys_cloud.refusals import LOG_IN_AGAIN, missing, refusal
+from mutebridge.controller.paired import Paired
 from mutebridge.controller.session_controller import Refused, SessionController
 from mutebridge.core.contract import CallState, CommandError
-from mutebridge.edges.broker import BrokerSettings
 
 _log = logging.getLogger(__name__)
 
@@ -74,9 +74,7 @@ class _Me(msgspec.Struct, frozen=True):
 class Adapter:
     """Follows one user's calls, from `run` until `stop`."""
 
-    def __init__(
-        self, api_url: str, tokens: Tokens, *, station: str, name: str, broker: BrokerSettings, prefix: str
-    ) -> None:
+    def __init__(self, api_url: str, tokens: Tokens, paired: Paired) -> None:
         """ValueError for a URL, station, name or prefix that cannot be."""
         self._tokens = tokens
         self._stopping = threading.Event()
@@ -85,13 +83,13 @@ class Adapter:
         self._commands = Api(api_url, tokens, wait=self._stopping.wait)
         self._insecure_loopback = api_url.startswith("http:")
         self._controller = SessionController(
-            station,
-            name,
+            paired.station,
+            paired.name,
             set_mute=self._set_mute,
             answer=self._answer,
             hang_up=self._hang_up,
-            broker=broker,
-            prefix=prefix,
+            broker=paired.broker,
+            prefix=paired.prefix,
             confirm_timeout_s=CONFIRM_TIMEOUT_S,
         )
         # Of the thread that follows.
@@ -123,6 +121,8 @@ class Adapter:
                     self._pause(trouble)
         finally:
             self._controller.stop()
+            self._api.close()
+            self._commands.close()
 
     def stop(self) -> None:
         """Let `run` end soon; for any thread, and for a signal handler."""
@@ -130,8 +130,8 @@ class Adapter:
         channel = self._channel
         if channel:
             channel.abort()
-        self._api.close()
-        self._commands.close()
+        self._api.abort()
+        self._commands.abort()
 
     # --- following the channel ---------------------------------------------------------------------------------------
 

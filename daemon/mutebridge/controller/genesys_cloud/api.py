@@ -17,7 +17,14 @@ from typing import Any
 
 import msgspec
 
-from mutebridge.controller.genesys_cloud.exchange import Answer, Exchange, ExchangeError, NotSentError, Wanted
+from mutebridge.controller.genesys_cloud.exchange import (
+    Answer,
+    Exchange,
+    ExchangeError,
+    NotSentError,
+    UnansweredError,
+    Wanted,
+)
 from mutebridge.controller.genesys_cloud.login import Tokens
 
 DEFAULT_RETRY_AFTER_S = 60.0
@@ -94,6 +101,10 @@ class Api:
             else:
                 raise _error(answer)
 
+    def abort(self) -> None:
+        """Let what is under way in another thread end."""
+        self._exchange.abort()
+
     def close(self) -> None:
         self._exchange.close()
 
@@ -133,7 +144,7 @@ def _decoded(answer: Answer) -> Any:
     try:
         return msgspec.json.decode(answer.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ExchangeError(f"Genesys Cloud answered {answer.status} with something else than JSON") from None
+        raise UnansweredError(f"Genesys Cloud answered {answer.status} with something else than JSON") from None
 
 
 def _error(answer: Answer) -> ApiError:

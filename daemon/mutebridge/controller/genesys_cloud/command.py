@@ -1,7 +1,7 @@
 """`mutebridge controller genesys-cloud`: the command line of this controller.
 
 Options, with environment variables as their defaults, since that is what `mutebridge pair --env` prints and what a unit
-reads; no file of its own. Secrets are in files only.
+reads; no file of its own. Secrets are never options.
 """
 
 import argparse
@@ -28,11 +28,14 @@ from mutebridge.controller.genesys_cloud.login import (
     write_stored,
 )
 from mutebridge.controller.genesys_cloud.sign_in import DEFAULT_REDIRECT_URI, sign_in
+from mutebridge.controller.paired import Paired, paired_from_environment
 from mutebridge.core.contract import DEFAULT_PREFIX
 from mutebridge.core.events import Level
 from mutebridge.edges import journal_log
 from mutebridge.edges.broker import BrokerSettings, TlsSettings
 
+_BROKER = "mqtt://localhost"
+_NAME = "genesys-cloud"
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -73,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str] = 
     )
     genesys.add_argument("--api-url", metavar="URL", help="instead of the region's, for a gateway")
     genesys.add_argument("--login-url", metavar="URL", help="instead of the region's, for a gateway")
-    _add_broker_arguments(parser.add_argument_group("broker"), environ)
+    _add_broker_arguments(parser.add_argument_group("broker"))
     parser.add_argument("--log-level", choices=[level.value for level in Level], default="info")
 
 
@@ -92,29 +95,14 @@ def main(args: argparse.Namespace) -> int:
         return os.EX_UNAVAILABLE
 
 
-def _add_broker_arguments(broker: "argparse._ArgumentGroup", environ: Mapping[str, str]) -> None:
-    broker.description = "as `mutebridge pair --env` prints it: each default is $MUTEBRIDGE_..., then what is said here"
-    broker.add_argument(
-        "--broker",
-        metavar="URL",
-        default=environ.get("MUTEBRIDGE_BROKER", "mqtt://localhost"),
-        help="mqtt://host:port, mqtts:// with TLS (default: %(default)s)",
-    )
-    broker.add_argument(
-        "--station",
-        default=environ.get("MUTEBRIDGE_STATION") or host_station(),
-        help="the bridge's station (default: %(default)s)",
-    )
-    broker.add_argument(
-        "--name",
-        default=environ.get("MUTEBRIDGE_NAME", "genesys-cloud"),
-        help="name of this controller (default: %(default)s)",
-    )
-    broker.add_argument("--username", default=environ.get("MUTEBRIDGE_USERNAME"), help="default: none")
-    broker.add_argument("--password-file", metavar="FILE", help="default: $MUTEBRIDGE_PASSWORD is the password")
-    broker.add_argument(
-        "--prefix", default=environ.get("MUTEBRIDGE_PREFIX", DEFAULT_PREFIX), help="default: %(default)s"
-    )
+def _add_broker_arguments(broker: "argparse._ArgumentGroup") -> None:
+    broker.description = "without the variables that `mutebridge pair --env` prints"
+    broker.add_argument("--broker", metavar="URL", help=f"mqtt://host:port, mqtts:// with TLS (default: {_BROKER})")
+    broker.add_argument("--station", help=f"the bridge's station (default: {host_station()})")
+    broker.add_argument("--name", help=f"name of this controller (default: {_NAME})")
+    broker.add_argument("--prefix", help=f"prefix of the topics (default: {DEFAULT_PREFIX})")
+    broker.add_argument("--username")
+    broker.add_argument("--password-file", metavar="FILE", help="holds the password, read at each connect")
     broker.add_argument("--ca-file", metavar="FILE", help="the authorities to trust (default: the system's)")
     broker.add_argument("--allow-plaintext", action="store_true", help="another machine without TLS")
 
@@ -143,14 +131,7 @@ def _sign_in(args: argparse.Namespace, out: TextIO) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     journal_log.start(Level(args.log_level))
-    adapter = Adapter(
-        args.api_url or f"https://api.{_domain(args)}",
-        _tokens(args),
-        station=args.station,
-        name=args.name,
-        broker=_broker(args),
-        prefix=args.prefix,
-    )
+    adapter = Adapter(args.api_url or f"https://api.{_domain(args)}", _tokens(args), _paired(args))
     # Waited for, not handled: a handler would run in the middle of whatever this thread does.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     failures: list[BaseException] = []
@@ -194,17 +175,30 @@ def _tokens(args: argparse.Namespace) -> Tokens:
     return Tokens(lambda: read_stored(path), client=_oauth_client(args), write=lambda login: write_stored(path, login))
 
 
-def _broker(args: argparse.Namespace) -> BrokerSettings:
-    url = urlsplit(args.broker)
+def _paired(args: argparse.Namespace) -> Paired:
+    """What the environment says of the broker, else the options."""
+    options = ("broker", "station", "name", "prefix", "username", "password_file", "ca_file", "allow_plaintext")
+    given = [option for option in options if getattr(args, option)]
+    if "MUTEBRIDGE_BROKER" in os.environ and not given:
+        return paired_from_environment()
+    if "MUTEBRIDGE_BROKER" in os.environ:
+        raise ValueError(
+            f"--{given[0].replace('_', '-')} and $MUTEBRIDGE_BROKER: one of them can say where the broker is"
+        )
+    url = urlsplit(args.broker or _BROKER)
     if url.scheme not in ("mqtt", "mqtts") or not url.hostname or url.username or url.path.strip("/"):
         raise ValueError(f"--broker {args.broker!r}: mqtt://host:port or mqtts://host:port is expected")
-    password = None if args.password_file else os.environ.get("MUTEBRIDGE_PASSWORD")
-    return BrokerSettings(
+    broker = BrokerSettings(
         host=url.hostname,
         port=url.port,
         username=args.username,
-        password=password if args.username else None,
         password_file=args.password_file,
         tls=TlsSettings(ca_file=args.ca_file) if url.scheme == "mqtts" or args.ca_file else None,
         allow_plaintext=args.allow_plaintext,
+    )
+    return Paired(
+        station=args.station or host_station(),
+        name=args.name or _NAME,
+        prefix=args.prefix or DEFAULT_PREFIX,
+        broker=broker,
     )

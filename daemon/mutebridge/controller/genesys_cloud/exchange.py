@@ -78,12 +78,17 @@ class Exchange:
         finally:
             self._lock.release()
 
-    def close(self) -> None:
-        """End what is under way in another thread, too."""
+    def abort(self) -> None:
+        """Let what is under way in another thread end."""
         sock = self._connection.sock
         if sock:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection, after which another one may be made."""
+        with self._lock:
+            self._connection.close()
 
     def _connect(self, wanted: Wanted) -> None:
         sock = self._connection.sock
@@ -109,14 +114,15 @@ class Exchange:
         connection.sock.settimeout(timeout_s)
         try:
             connection.request(method, path, body, {"User-Agent": f"mutebridge/{__version__}", **headers})
-            response = connection.getresponse()
-            data = response.read(MAX_ANSWER_BYTES + 1)
+            with connection.getresponse() as response:
+                data = response.read(MAX_ANSWER_BYTES)
+                whole = not response.length and not response.read(1)
         except (OSError, http.client.HTTPException) as error:
             self._reset()
             raise UnansweredError(f"no answer from {self.host}: {_why(error)}") from None
-        if len(data) > MAX_ANSWER_BYTES:
+        if not whole:
             self._reset()
-            raise UnansweredError(f"{self.host} answered with more than {MAX_ANSWER_BYTES} bytes")
+            raise UnansweredError(f"no answer from {self.host}: it is cut off, or over {MAX_ANSWER_BYTES} bytes long")
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
 
     def _reset(self) -> None:

@@ -77,7 +77,7 @@ class Phone:
         self.carry_out(self.protocol.call_changed(state, call_id, self.now))
         return self
 
-    def mic(self, muted: bool) -> "Phone":
+    def mic(self, muted: bool | None) -> "Phone":
         self.carry_out(self.protocol.mic_changed(muted, self.now))
         return self
 
@@ -732,3 +732,15 @@ def test_the_farewell_is_the_will(phone: Phone) -> None:
         (f"{P}/bridge/availability", 1),
         (f"{C}/availability", 1),
     ]
+
+
+# --- a softphone that is far away
+
+
+def test_a_microphone_that_is_not_known_any_more_is_deleted_and_said_again_when_it_is() -> None:
+    phone = Phone().connect().call(CallState.CONNECTED).mic(True)
+    phone.mic(None)
+    assert phone.retained["mic"] == ""
+    assert phone.protocol.wake_at() is None, "no heartbeat claims what nobody knows"
+    phone.mic(True)
+    assert phone.retained["mic"]["muted"] is True

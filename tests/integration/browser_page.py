@@ -18,10 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 FOLDER = Path(__file__).parents[2] / "daemon" / "mutebridge" / "controller" / "browser"
 EXECUTABLE = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(EXECUTABLE is None, reason="needs chromium; type: sudo apt install chromium")
 DEADLINE_MS = 20_000.0
 # As root there is no sandbox; the rest keeps Chromium from looking for hosts that are none of its business.
 _OPTIONS = [
@@ -155,7 +157,7 @@ class Chromium:
         self.tabs = []
         self.context = self._browser.new_context(viewport={"width": 900, "height": 700})
 
-    def open(self, url: str, *, prepare: Callable[[Page], None] = lambda _: None) -> Tab:
+    def open(self, url: str, *, prepare: Callable[[Page], object] = lambda _: None) -> Tab:
         """Open a tab; `prepare` has it before it loads the page."""
         page = self.context.new_page()
         prepare(page)

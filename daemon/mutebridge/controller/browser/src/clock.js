@@ -7,16 +7,17 @@
  */
 const SLEPT_MS = 1000;
 
-/** @param {() => number} wall milliseconds @param {() => number} monotonic milliseconds @returns {() => number} */
-export function steadyClock(wall = () => Date.now(), monotonic = () => performance.now()) {
-  let skippedMs = 0;
-  let lastWall = wall();
-  let lastMonotonic = monotonic();
-  return () => {
-    const [wallMs, monotonicMs] = [wall(), monotonic()];
-    const aheadMs = wallMs - lastWall - (monotonicMs - lastMonotonic);
-    if (aheadMs > SLEPT_MS) skippedMs += aheadMs;
-    [lastWall, lastMonotonic] = [wallMs, monotonicMs];
-    return (monotonicMs + skippedMs) / 1000;
-  };
+export class SteadyClock {
+  /** How much it has caught up so far. */
+  skippedMs = 0;
+  #wallMs = Date.now();
+  #monotonicMs = performance.now();
+
+  now() {
+    const [wallMs, monotonicMs] = [Date.now(), performance.now()];
+    const aheadMs = wallMs - this.#wallMs - (monotonicMs - this.#monotonicMs);
+    if (aheadMs > SLEPT_MS) this.skippedMs += aheadMs;
+    [this.#wallMs, this.#monotonicMs] = [wallMs, monotonicMs];
+    return (monotonicMs + this.skippedMs) / 1000;
+  }
 }

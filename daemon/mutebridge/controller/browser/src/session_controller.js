@@ -17,7 +17,7 @@
  *   hangUp?: (callId: string) => unknown,
  * }} Options
  */
-import { steadyClock } from "./clock.js";
+import { SteadyClock } from "./clock.js";
 import { Connection } from "./connection.js";
 import { DEFAULT_PREFIX, PayloadError, callState, decodeAvailability, decodeObject, validName } from "./contract.js";
 import { Leadership } from "./leadership.js";
@@ -32,7 +32,8 @@ export class SessionController extends EventTarget {
   #options;
   #clientId;
   #lockName;
-  #now = steadyClock();
+  #clock = new SteadyClock();
+  #toldSkipMs = 0;
   #protocol;
   /** @type {Leadership | null} */
   #leadership = null;
@@ -63,7 +64,7 @@ export class SessionController extends EventTarget {
     this.#protocol = new ControllerProtocol({
       station, name, prefix, heartbeatS,
       epoch: newEpoch(),
-      clock: { wallMs: Date.now(), monotonicS: this.#now() },
+      clock: { wallMs: Date.now(), monotonicS: this.#clock.now() },
       can: [
         "set_mute",
         ...(options.answer ? [/** @type {const} */ ("answer")] : []),
@@ -106,13 +107,13 @@ export class SessionController extends EventTarget {
    * @param {string} state @param {string | null} callId
    */
   callChanged(state, callId = null) {
-    this.#carryOut(this.#protocol.callChanged(callState(state), callId, this.#now()));
+    this.#carryOut(this.#protocol.callChanged(callState(state), callId, this.#clock.now()));
   }
 
   /** Say what the microphone does: whenever it changes, and once in every new call. @param {boolean} muted */
   micChanged(muted) {
     if (typeof muted !== "boolean") throw new TypeError(`micChanged(${muted}): true for muted, or false`);
-    this.#carryOut(this.#protocol.micChanged(muted, this.#now()));
+    this.#carryOut(this.#protocol.micChanged(muted, this.#clock.now()));
   }
 
   // --- the page and its tabs
@@ -143,7 +144,7 @@ export class SessionController extends EventTarget {
       timers: this.#timers,
       onUp: () => {
         this.#say({ connected: true, problem: "" });
-        this.#carryOut(this.#protocol.connected(this.#now()));
+        this.#carryOut(this.#protocol.connected(this.#clock.now()));
       },
       onLost: () => {
         this.#protocol.lost();
@@ -193,7 +194,7 @@ export class SessionController extends EventTarget {
         const online = decodeAvailability(topic, payload);
         this.#say({ bridge: online === null ? "unknown" : online ? "online" : "offline" });
       }
-      this.#carryOut(this.#protocol.received(topic, payload, this.#now()));
+      this.#carryOut(this.#protocol.received(topic, payload, this.#clock.now()));
     } catch (problem) {
       if (!(problem instanceof PayloadError)) throw problem;
       this.#warn(problem.message);
@@ -210,7 +211,7 @@ export class SessionController extends EventTarget {
     try {
       while (this.#effects.length || this.#protocol.ready) {
         const effect = this.#effects.shift();
-        if (!effect) this.#effects.push(...this.#protocol.begin(this.#now()));
+        if (!effect) this.#effects.push(...this.#protocol.begin(this.#clock.now()));
         else if (effect.kind === "publish") this.#connection?.publish(effect);
         else if (effect.kind === "perform") this.#ask(effect.command);
         else this.#tell("command", outcomeOf(effect));
@@ -218,7 +219,8 @@ export class SessionController extends EventTarget {
     } finally {
       this.#carryingOut = false;
     }
-    this.#keepTime();
+    if (this.#toldSkipMs !== this.#clock.skippedMs) this.#tellTime();
+    else this.#keepTime();
   }
 
   /** @param {Command} command */
@@ -233,7 +235,13 @@ export class SessionController extends EventTarget {
       refusal = refusalFrom(error);
       if (!(error instanceof Refused)) console.error(`mutebridge: the softphone's ${command.action} threw`, error);
     }
-    this.#carryOut(this.#protocol.performed(this.#now(), refusal));
+    this.#carryOut(this.#protocol.performed(this.#clock.now(), refusal));
+  }
+
+  /** The clock has caught up: the bridge dates its commands by what it was told last. */
+  #tellTime() {
+    this.#toldSkipMs = this.#clock.skippedMs;
+    this.#carryOut(this.#protocol.up ? this.#protocol.connected(this.#clock.now()) : []);
   }
 
   #keepTime() {
@@ -243,10 +251,10 @@ export class SessionController extends EventTarget {
     this.#timerAt = at;
     this.#timer = null;
     if (at === Infinity || !this.#timers) return;
-    const rest = () => Math.max(0, Math.ceil((at - this.#now()) * 1000));
+    const rest = () => Math.max(0, Math.ceil((at - this.#clock.now()) * 1000));
     this.#timer = this.#timers.set(() => {
       this.#timerAt = Infinity;
-      this.#carryOut(this.#protocol.timeCame(this.#now()));
+      this.#carryOut(this.#protocol.timeCame(this.#clock.now()));
     }, rest());
   }
 

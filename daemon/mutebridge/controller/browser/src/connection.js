@@ -25,11 +25,14 @@ const STABLE_AFTER_S = 10; // a connection that lived for less is no reason to h
 const FAREWELL_TIMEOUT_S = 1;
 const MAX_PACKET_BYTES = 256 * 1024;
 const TAKEOVER_WINDOW_S = 60;
-const FATAL_TAKEOVERS = 3;
+const FATAL_TAKEOVERS = 3; // told by the broker; few do over WebSockets
+const FATAL_DROPS = 5; // in a row, each soon after it was up
 // Reason codes of MQTT 5 (2.4); those of 3.1.1 are smaller.
 const UNSUPPORTED_PROTOCOL = [0x84, 0x01];
 const NOT_AUTHORISED = [0x86, 0x87, 0x04, 0x05];
 const TAKEN_OVER = 0x8e;
+
+const monotonicS = () => performance.now() / 1000;
 
 export class Connection {
   #settings;
@@ -38,6 +41,7 @@ export class Connection {
   /** @type {Client | null} */
   #client = null;
   #up = false;
+  #everUp = false;
   #stopped = false;
   #upAt = 0;
   #attempt = 0;
@@ -48,8 +52,10 @@ export class Connection {
   #unanswered = 0;
   /** @type {number[]} */
   #takeovers = [];
+  /** @type {number[]} */
+  #drops = [];
   #connectNow = () => {
-    if (!this.#client && this.#retryTimer !== null) this.#connect();
+    if (!this.#client && !this.#stopped && document.visibilityState === "visible") this.#connect();
   };
 
   /** @param {Settings} settings */
@@ -168,7 +174,7 @@ export class Connection {
     client.on("connect", mine(() => this.#subscribe(client)));
     client.on("message", mine((topic, payload) => this.#settings.onMessage(topic, payload)));
     client.on("disconnect", mine(({ reasonCode }) => this.#ended(this.#toldToGo(reasonCode))));
-    client.on("close", mine(() => this.#ended(opened ? "the connection to the broker broke" : this.#unreachable())));
+    client.on("close", mine(() => this.#closed(opened)));
     client.on("error", (error) => { // without a listener it would be thrown
       if (client === this.#client) this.#failed(error);
     });
@@ -187,8 +193,8 @@ export class Connection {
       }
       this.#watchTimer = this.#forget(this.#watchTimer);
       this.#unanswered = 0;
-      this.#up = true;
-      this.#upAt = performance.now();
+      this.#up = this.#everUp = true;
+      this.#upAt = monotonicS();
       this.#settings.onUp();
     });
   }
@@ -210,11 +216,18 @@ export class Connection {
     this.#ended(`the broker: ${error.message}`);
   }
 
+  /** @param {boolean} opened whether there was a connection at all */
+  #closed(opened) {
+    // Where it only hung up on the CONNECT, the other version is next: it may have been the moment, not the version.
+    if (opened && !this.#everUp) this.#protocolVersion = this.#protocolVersion === 5 ? 4 : 5;
+    if (this.#up) this.#drops = this.#isStable() ? [] : lately(this.#drops);
+    this.#ended(opened ? "the connection to the broker broke" : this.#unreachable());
+  }
+
   /** @param {number} reasonCode @returns {string} */
   #toldToGo(reasonCode) {
     if (reasonCode !== TAKEN_OVER) return `the broker ended the connection (reason ${reasonCode})`;
-    const now = performance.now();
-    this.#takeovers = [...this.#takeovers.filter((at) => now - at < TAKEOVER_WINDOW_S * 1000), now];
+    this.#takeovers = lately(this.#takeovers);
     return `another one connected as ${this.#settings.clientId}`;
   }
 
@@ -240,19 +253,25 @@ export class Connection {
     this.#up = false;
     this.#watchTimer = this.#forget(this.#watchTimer);
     if (wasUp) {
-      if (performance.now() - this.#upAt > STABLE_AFTER_S * 1000) this.#attempt = 0;
+      if (this.#isStable()) this.#attempt = 0;
       this.#settings.onLost();
     }
     return client;
   }
 
+  #isStable() {
+    return monotonicS() - this.#upAt > STABLE_AFTER_S;
+  }
+
   #retry() {
     if (this.#stopped) return;
-    if (this.#takeovers.length >= FATAL_TAKEOVERS) {
-      this.#takeovers = [];
+    if (this.#takeovers.length >= FATAL_TAKEOVERS || this.#drops.length >= FATAL_DROPS) {
+      // Going on would disturb the other one again and again. Whoever looks at the page again may try once more.
+      [this.#takeovers, this.#drops] = [[], []];
+      const often = `it lost the broker ${FATAL_TAKEOVERS} times or more, each time soon after it was connected`;
       this.#settings.onProblem(
-        `another softphone serves this station under the same name (${this.#settings.clientId}): close one of them, ` +
-          "or pair one under another name. This one has stopped; reload the page to try again",
+        `${often}: most likely another softphone serves this station as ${this.#settings.clientId}. Close one of ` +
+          "them, or pair one under another name; then reload this page",
       );
       return;
     }
@@ -273,4 +292,10 @@ export class Connection {
     this.#settings.timers.clear(timer);
     return null;
   }
+}
+
+/** Those of `moments` that still count, and now. @param {number[]} moments */
+function lately(moments) {
+  const now = monotonicS();
+  return [...moments.filter((at) => now - at < TAKEOVER_WINDOW_S), now];
 }

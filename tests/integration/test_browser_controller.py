@@ -1,6 +1,7 @@
 """The browser's session controller by itself: a page with nothing but the module, driven from outside."""
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -16,7 +17,12 @@ from tests.integration.mosquitto import EXECUTABLE, write_passwords
 from tests.integration.proxy import Proxy
 from tests.integration.websocket_broker import WebSocketBroker
 
+from mutebridge.core.pairing import Pairing
+from mutebridge.core.password_hash import SALT_BYTES, hash_of
 from mutebridge.edges import local_broker
+from mutebridge.edges.local_broker import LocalBroker
+from mutebridge.edges.local_broker.credentials import Credential, CredentialsFile
+from mutebridge.edges.local_broker.settings import EmbeddedBrokerSettings
 
 pytestmark = [pytest.mark.broker, needs_chromium]
 
@@ -305,25 +311,46 @@ def test_a_clock_that_is_set_back_changes_nothing(bare: Bare, broker: WebSocketB
 # --- the broker
 
 
-def test_the_embedded_broker_which_speaks_3_1_1_only(bare: Bare) -> None:
-    with local_broker.embedded_broker(port=0, websocket_port=0) as embedded:
-        assert embedded.websocket_port
-        bare.make(embedded.websocket_port, username=embedded.user, password=embedded.password).in_call().start()
-        with Onlooker(embedded.port) as onlooker:
-            onlooker.wait("softphone/mic", lambda said: said.get("muted") is False)
-            onlooker.wait("softphone/call", lambda said: said.get("state") == "connected")
-            assert Desk(onlooker).send(muted=True)["ok"] is True
-            bare.tab.page.evaluate("controller.stop()")
-            onlooker.wait("softphone/availability", lambda said: said.payload == "offline")
+@pytest.fixture
+def embedded(tmp_path: Path, server: PageServer) -> Iterator[LocalBroker]:
+    """The broker that comes along with the daemon; it lets in who is paired, from pages of the server's origin."""
+    file = CredentialsFile(tmp_path / "controllers.json")
+    hashed = hash_of("secret", os.urandom(SALT_BYTES))
+    origin = server.url.removesuffix("/page.html")
+    file.put(Credential(user="softphone@desk", password_hash=hashed, prefix="mutebridge/v1", origins=(origin,)))
+    settings = EmbeddedBrokerSettings(credentials_file=str(file.path))
+    with local_broker.embedded_broker(settings, port=0, user="desk", any_websocket_port=True, anonymous=True) as broker:
+        yield broker
 
 
-def test_a_wrong_password_is_told(bare: Bare) -> None:
-    with local_broker.embedded_broker(port=0, websocket_port=0) as embedded:
-        assert embedded.websocket_port
-        bare.make(embedded.websocket_port, username="eve", password="guessed")
-        bare.tab.page.evaluate("controller.start()")
-        bare.wait("controller.status.problem.includes('refuses user \"eve\"')")
+def paired(broker: LocalBroker, *, password: str = "secret") -> str:
+    """Return a link as `mutebridge pair` issues it."""
+    pairing = Pairing(
+        broker=f"ws://127.0.0.1:{broker.websocket_port}",
+        station="desk",
+        name="softphone",
+        username="softphone@desk",
+        password=password,
+    )
+    return pairing.link("https://softphone.example.com/agent?x=1")
+
+
+def test_the_embedded_broker_which_speaks_3_1_1_only(bare: Bare, embedded: LocalBroker) -> None:
+    bare.tab.page.evaluate("(link) => make(readPairing(link))", paired(embedded))
+    bare.in_call().start()
+    with Onlooker(embedded.port) as onlooker:
+        onlooker.wait("softphone/mic", lambda said: said.get("muted") is False)
+        onlooker.wait("softphone/call", lambda said: said.get("state") == "connected")
+        assert Desk(onlooker).send(muted=True)["ok"] is True
         bare.tab.page.evaluate("controller.stop()")
+        onlooker.wait("softphone/availability", lambda said: said.payload == "offline")
+
+
+def test_a_wrong_password_is_told(bare: Bare, embedded: LocalBroker) -> None:
+    bare.tab.page.evaluate("(link) => make(readPairing(link))", paired(embedded, password="guessed"))
+    bare.tab.page.evaluate("controller.start()")
+    bare.wait("controller.status.problem.includes('refuses user \"softphone@desk\"')")
+    bare.tab.page.evaluate("controller.stop()")
 
 
 def test_it_needs_no_more_than_the_access_list_gives(tmp_path: Path, bare: Bare) -> None:

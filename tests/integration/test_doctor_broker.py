@@ -375,3 +375,15 @@ def test_a_wrong_configuration_is_a_problem_and_the_rest_is_looked_at(tmp_path: 
     assert "'port'" in first["finding"]
     states = {check["name"]: check["state"] for check in report["checks"]}
     assert (states["broker"], states["device"], states["library"]) == ("cannot_tell", "cannot_tell", "ok")
+
+
+def test_the_broker_that_the_daemon_brings_along_lets_no_doctor_in(tmp_path: Path) -> None:
+    embedded = {"websocket_port": 0, "credentials_file": str(tmp_path / "controllers.json")}
+    file = configured(tmp_path, free_port(), embedded_broker=embedded)
+    with Daemon(file, "--embedded-broker") as daemon:
+        daemon.wait_log("up, MQTT")
+        done = program("--config", file, "--json")
+        assert daemon.terminate() == 0
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
+    assert (states["broker"], states["publish"], states["bridge"]) == ("ok", "not_applicable", "not_applicable")
+    assert states["controller"] == "cannot_tell"

@@ -312,7 +312,7 @@ def test_a_person_reads_what_is_the_same_once_and_each_fault_alone() -> None:
         Finding("controller", CANNOT_TELL, "without it", "do this"),
     ]
     assert Report.of(findings).as_text(80).splitlines() == [
-        "ok       publish        allowed (2 of them)",
+        "ok       publish        all 2: allowed",
         "problem  publish        c: refused",
         "                        > allow it",
         "problem  publish        d: refused",

@@ -36,6 +36,9 @@ _RIGHTS = "give the bridge's user this right: config/mosquitto.acl has all that 
 
 def broker_findings(broker: BrokerFacts, machine: MachineFacts | None) -> Iterator[Finding]:
     """In the order of CHECKS, at least one of each."""
+    if machine is not None and machine.embedded_broker and _kind(broker) is ProblemKind.NOT_AUTHORISED:
+        yield from _embedded(broker)
+        return
     yield _connection(broker, machine)
     if broker.visit.connected_in_s is None:
         for name in CHECKS[1:]:
@@ -46,6 +49,21 @@ def broker_findings(broker: BrokerFacts, machine: MachineFacts | None) -> Iterat
     yield from _subscribing(broker)
     yield _bridge(broker, machine)
     yield from _controllers(broker)
+
+
+def _embedded(broker: BrokerFacts) -> Iterator[Finding]:
+    """The daemon has made up a password for itself, which nobody else knows."""
+    yield Finding("broker", OK, "the daemon has brought it along, and it answers", about=broker.settings.url)
+    for name in CHECKS[1:-1]:
+        yield Finding(name, NOT_APPLICABLE, "the broker that the daemon has brought along lets it do everything")
+    finding = "only the daemon hears them at the broker that it has brought along"
+    yield Finding(
+        "controller", CANNOT_TELL, finding, "journalctl -u mutebridge says who is online; else: mutebridge pair"
+    )
+
+
+def _kind(broker: BrokerFacts) -> ProblemKind | None:
+    return broker.visit.problem.kind if broker.visit.problem is not None else None
 
 
 # --- the connection
@@ -97,7 +115,7 @@ def _publishing(broker: BrokerFacts) -> Iterator[Finding]:
 
 def _right(name: str, about: str, answer: Answer | None, *, proven: bool, unproven: str) -> Finding:
     if proven:
-        return Finding(name, OK, "allowed", about=about)
+        return Finding(name, OK, "may be published" if name == "publish" else "may be read", about=about)
     if answer is Answer.REFUSED:
         return Finding(name, PROBLEM, "the broker refuses it", _RIGHTS, about)
     if answer is Answer.HUNG_UP:

@@ -109,12 +109,16 @@ class Library(Facts, frozen=True, kw_only=True):
 
 
 class MachineFacts(Facts, frozen=True, kw_only=True):
-    """All of it. `root`: whether this program sees what is other users'. `daemons` run outside the service."""
+    """All of it. `root`: whether this program sees what is other users'. `daemons` run outside the service.
+
+    `embedded_broker`: a daemon has brought its broker along.
+    """
 
     root: bool
     user: User
     service: ServiceFacts = ServiceFacts()
     daemons: tuple[str, ...] = ()
+    embedded_broker: bool = False
     files: tuple[FileFacts, ...] = ()
     devices: tuple[DeviceFacts, ...] | None = None
     unused: int = 0

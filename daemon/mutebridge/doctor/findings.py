@@ -78,7 +78,7 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
         if len(same) == 1 or state in (State.PROBLEM, State.WARNING):
             folded += same
         elif len(names) == 1:
-            folded.append(Finding(names[0], state, f"{finding} ({len(same)} of them)", remedy))
+            folded.append(Finding(names[0], state, f"all {len(same)}: {finding}", remedy))
         else:
             folded.append(Finding(names[0], state, finding, remedy, f"so with {', '.join(names[1:])}"))
     return folded

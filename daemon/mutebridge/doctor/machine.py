@@ -67,6 +67,7 @@ def look(
         user=user,
         service=service,
         daemons=tuple(map(str, daemons)),
+        embedded_broker=any(_is_daemon(each) and "--embedded-broker" in each.arguments for each in running),
         files=() if config is None else tuple(_files(config, config_file, user)),
         devices=devices,
         unused=unused,

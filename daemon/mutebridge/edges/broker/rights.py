@@ -155,8 +155,8 @@ class _Visitor:
             self.protocol = "3.1.1"
             try:
                 connection = self._connect()
-            except CannotConnectError:
-                raise error from None  # the first words are those about the broker
+            except CannotConnectError as again:
+                raise (error if again.problem.kind in _PERHAPS_THE_VERSION else again) from None
         self.connected_in_s = time.monotonic() - began
         self.certificate_ends_at = connection.certificate_ends_at
         self._began = time.monotonic()

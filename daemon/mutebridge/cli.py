@@ -432,7 +432,8 @@ examples:
 
 It changes nothing and may run beside the service, whose user's rights it
 checks; as root it sees more. What it tries at the broker is acted on by nobody.
-It takes at most ten seconds, which a softphone in a call is listened to.
+A softphone in a call is listened to for as long as its heartbeat takes, usually
+five seconds.
 
 --json is {"state", "checks": [{"name", "state", "finding", "remedy", "about"}]}
 with remedy and about null where there is none. States are ok, warning, problem,

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.integration.broker_fake import CONNECT, FakeBroker, Session, connack, suback
+from tests.integration.broker_fake import CONNECT, FakeBroker, Session, connack, publish, suback
 from tests.integration.certificates import Certificates
 from tests.integration.controller_desk import Desk
 from tests.integration.daemon_process import Daemon
@@ -209,6 +209,25 @@ def test_a_running_daemon_and_its_controller_notice_nothing(mosquitto: Mosquitto
     }
 
 
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_the_daemon_lives_on_where_the_user_s_name_is_the_client_id(
+    make_mosquitto: Callable[..., Mosquitto], tmp_path: Path, protocol: str
+) -> None:
+    """The broker then takes the doctor for the daemon, and the daemon for the doctor."""
+    write_passwords(tmp_path / "passwords", {STATION: "secret"})
+    mosquitto = make_mosquitto(
+        f"allow_anonymous false\npassword_file {tmp_path}/passwords", listener="use_username_as_clientid true"
+    )
+    keys = {"username": STATION, "password": "secret", "protocol": protocol}
+    file = configured(tmp_path, mosquitto.port, broker={"host": "127.0.0.1", "port": mosquitto.port, **keys})
+    with Daemon(file) as daemon:
+        daemon.wait_log("up, MQTT")
+        seen = len(daemon.log.all())
+        diagnose(mosquitto.port, **keys)
+        daemon.wait_log("up, MQTT", since=seen)
+        assert daemon.terminate() == 0
+
+
 def test_nothing_is_left_behind(mosquitto: Mosquitto) -> None:
     diagnose(mosquitto.port)
     with Desk(mosquitto) as desk:
@@ -283,24 +302,29 @@ def test_a_controller_in_a_call_is_listened_to(mosquitto: Mosquitto) -> None:
 # --- what is wrong with the broker
 
 
-def test_a_broker_that_ends_the_connection_over_a_topic() -> None:
-    """Some do so instead of refusing; the rest is tried all the same."""
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_a_broker_that_ends_the_connection_over_a_topic(protocol: str) -> None:
+    """Some do so instead of refusing; the rest is tried all the same, over a connection that hears as much."""
 
     def script(session: Session) -> None:
         level = session.read_until(CONNECT).level
         session.send(connack(0, level))
+        subscribed = 0
         while True:
             packet = session.read()
             if packet.header & 0xF0 == 0x80:
                 session.send(suback(packet, 1, level))
+                subscribed += 1
             elif packet.header & 0xF0 == 0x30:
                 size = packet.body[1] + 2
-                if b"bridge/device" in packet.body[:size]:
+                topic = packet.body[2:size].decode()
+                if "bridge/device" in topic:
                     return
-                session.send(b"\x40\x02" + packet.body[size : size + 2])
+                echo = publish(topic, b"", level) if subscribed == 8 else b""
+                session.send(echo, b"\x40\x02" + packet.body[size : size + 2])
 
     with FakeBroker(script) as broker:
-        found = diagnose(broker.port)
+        found = diagnose(broker.port, protocol=protocol)
         assert broker.sessions == 2
     assert found.states("publish") == {
         "bridge/availability": State.OK,
@@ -308,6 +332,7 @@ def test_a_broker_that_ends_the_connection_over_a_topic() -> None:
         "bridge/event": State.OK,
         "controller/+/command": State.OK,
     }
+    assert "ends the connection over it" in found.of("publish")[1].finding
 
 
 def test_a_wrong_password(make_mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> None:
@@ -387,3 +412,25 @@ def test_the_broker_that_the_daemon_brings_along_lets_no_doctor_in(tmp_path: Pat
     states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
     assert (states["broker"], states["publish"], states["bridge"]) == ("ok", "not_applicable", "not_applicable")
     assert states["controller"] == "cannot_tell"
+
+
+def test_a_password_that_systemd_gives_the_service_is_read_where_systemd_reads_it(
+    make_mosquitto: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    mosquitto = with_access_list(make_mosquitto, tmp_path, RIGHTS)
+    (tmp_path / "kept").write_text("secret\n")
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho LoadState=loaded\necho LoadCredential=mqtt-password:{tmp_path}/kept\n")
+    systemctl.chmod(0o755)
+    keys = {"host": "127.0.0.1", "port": mosquitto.port, "username": STATION, "password_credential": "mqtt-password"}
+    done = program("--config", configured(tmp_path, 1, broker=keys), "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert (checks["broker"]["state"], checks["service"]["state"]) == ("ok", "warning"), done.stdout
+    assert "secret" not in done.stdout
+
+
+@pytest.mark.parametrize("timeout", ["0", "soon", "1000"])
+def test_a_timeout_that_cannot_be(timeout: str) -> None:
+    done = program("--timeout", timeout)
+    assert done.returncode == os.EX_USAGE
+    assert "1 to 600 seconds" in done.stderr

@@ -295,7 +295,7 @@ def test_what_systemd_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "LoadCredential=mqtt-password:/etc/mutebridge/mqtt-password",
         "LoadCredential=other:/etc/other",
     )
-    service = ask_systemd()
+    service = ask_systemd(20.0)
     assert (service.systemd, service.installed, service.enabled, service.active) == (True, True, "enabled", "failed")
     assert (service.restarts, service.exit_code, service.exit_status, service.main_pid) == (3, 1, 78, 0)
     assert service.changed_on_disk
@@ -316,17 +316,17 @@ def test_where_systemd_does_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], then: str
 ) -> None:
     systemctl(tmp_path, monkeypatch, *lines, then=then)
-    assert ask_systemd() == ServiceFacts()
+    assert ask_systemd(20.0) == ServiceFacts()
 
 
 def test_a_systemd_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     systemctl(tmp_path, monkeypatch, then="exec sleep 60")
-    assert ask_systemd() == ServiceFacts()
+    assert ask_systemd(0.5) == ServiceFacts()
 
 
 def test_no_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert ask_systemd() == ServiceFacts()
+    assert ask_systemd(20.0) == ServiceFacts()
 
 
 @pytest.mark.parametrize(("state", "installed"), [("not-found", False), ("masked", False), ("loaded", True)])
@@ -334,13 +334,13 @@ def test_a_service_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, installed: bool
 ) -> None:
     systemctl(tmp_path, monkeypatch, f"LoadState={state}", "User=no-such-user", "MainPID=0")
-    service = ask_systemd()
+    service = ask_systemd(20.0)
     assert (service.systemd, service.installed, service.user) == (True, installed, None)
 
 
 def test_the_user_of_a_running_service_is_the_process_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     systemctl(tmp_path, monkeypatch, "LoadState=loaded", "User=no-such-user", f"MainPID={os.getpid()}")
-    user = ask_systemd().user
+    user = ask_systemd(20.0).user
     assert user is not None
     assert user.uid == os.geteuid()
     assert os.getegid() in user.gids

@@ -58,6 +58,12 @@ OWN, USER, OWN_GROUP, NAMED_GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
             access_list((OWN, 6, 0), (OWN_GROUP, 0, 0), (NAMED_GROUP, 6, 21), (MASK, 6, 0), (OTHER, 6, 0)),
             True,
         ),
+        (
+            0o640,
+            OTHERS,
+            access_list((OWN, 6, 0), (OWN_GROUP, 0, 0), (NAMED_GROUP, 6, 20), (MASK, 4, 0), (OTHER, 6, 0)),
+            False,
+        ),
         (0o660, OTHERS, b"not an access list", False),
     ],
 )

@@ -27,9 +27,14 @@ from mutebridge.doctor.facts import BrokerFacts, ConfigFacts, MachineFacts, Serv
 from mutebridge.doctor.findings import Finding, Report, State
 from mutebridge.doctor.machine import ask_systemd, look
 
-TIMEOUT_S = 9.5
-VISIT_TIMEOUT_S = 7.5
+TIMEOUT_S = 10.0
+_MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 1.0, 600.0
+# Of the whole time: for systemd, and for the broker after it.
+_SYSTEMD_SHARE, _VISIT_SHARE = 0.2, 0.7
 _MIN_WIDTH, _MAX_WIDTH = 60, 110
+
+_SLOW_MACHINE = "give it more time with --timeout; else dmesg tells which device hangs"
+_SLOW_LOOK_UP = "give it more time with --timeout; is the look-up of names slow here? getent hosts NAME tells"
 
 _T = TypeVar("_T")
 
@@ -38,11 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `main` reads."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="by default /etc/mutebridge/mutebridge.yaml")
     parser.add_argument("--json", action="store_true", help="for a program that reads it")
+    parser.add_argument(
+        "--timeout",
+        type=_timeout_s,
+        default=TIMEOUT_S,
+        metavar="SECONDS",
+        help=f"what is not known by then is a problem; {TIMEOUT_S:g} by default",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Examine, show, return the exit status: 0, 1 with a warning, 2 with a problem."""
-    report = Report.of(examine(args.config))
+    report = Report.of(examine(args.config, args.timeout))
     if args.json:
         sys.stdout.write(report.as_json())
     else:
@@ -54,21 +66,32 @@ def main(args: argparse.Namespace) -> int:
     return report.exit_status
 
 
-def examine(config_path: Path | None) -> list[Finding]:
-    """Return all findings, within TIMEOUT_S whatever hangs."""
-    deadline = time.monotonic() + TIMEOUT_S
+def examine(config_path: Path | None, timeout_s: float = TIMEOUT_S) -> list[Finding]:
+    """Return all findings, within `timeout_s` whatever hangs."""
+    deadline = time.monotonic() + timeout_s
     config, config_facts = _read(config_path)
-    service = ask_systemd()
+    service = ask_systemd(_SYSTEMD_SHARE * timeout_s)
+    visit_s = _VISIT_SHARE * timeout_s
     file = Path(config_facts.file) if config_facts.file else None
     looking = _Task(lambda: look(config, file, service))
-    visiting = _Task(lambda: visit_broker(_with_password(config, service), VISIT_TIMEOUT_S)) if config else None
+    visiting = _Task(lambda: visit_broker(_with_password(config, service), visit_s)) if config else None
     machine = looking.result(deadline)
     broker = visiting.result(deadline) if visiting is not None else None
     return [
         *judgement.config_findings(config_facts),
         *_of_broker(config, broker, machine),
-        *(judgement.machine_findings(machine) if machine is not None else [_too_slow("machine", "look at dmesg")]),
+        *(judgement.machine_findings(machine) if machine is not None else [_too_slow("machine", _SLOW_MACHINE)]),
     ]
+
+
+def _timeout_s(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _MIN_TIMEOUT_S <= seconds <= _MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: {_MIN_TIMEOUT_S:g} to {_MAX_TIMEOUT_S:g} seconds")
+    return seconds
 
 
 def _read(path: Path | None) -> tuple[Config | None, ConfigFacts]:
@@ -100,14 +123,14 @@ def _of_broker(config: Config | None, broker: BrokerFacts | None, machine: Machi
     if broker is not None:
         yield from broker_judgement.broker_findings(broker, machine)
     elif config is not None:
-        yield _too_slow("broker", "is the look-up of names slow here? try: getent hosts NAME", config.broker.url)
+        yield _too_slow("broker", _SLOW_LOOK_UP, config.broker.url)
     else:
         for name in broker_judgement.CHECKS:
             yield Finding(name, State.CANNOT_TELL, "without the configuration", "mend the configuration first")
 
 
 def _too_slow(name: str, remedy: str, about: str | None = None) -> Finding:
-    return Finding(name, State.PROBLEM, f"no answer within {TIMEOUT_S:g} s", remedy, about)
+    return Finding(name, State.PROBLEM, "no answer in time", remedy, about)
 
 
 class _Task(Generic[_T]):

@@ -25,6 +25,7 @@ _REMEDIES = {
     ProblemKind.UNREACHABLE: "look at the network and the firewall, or set broker.host",
     ProblemKind.PASSWORD_UNREADABLE: "put the password there, readable for the service's user",
     ProblemKind.NOT_AUTHORISED: "set broker.username and its password as the broker has them",
+    ProblemKind.CLIENT_ID_TAKEN: "take use_username_as_clientid out of the broker's configuration",
     ProblemKind.SILENT: "restart the broker, or set broker.host and broker.port",
     ProblemKind.CLOSED: "look at the broker's log, and set broker.host, broker.port and broker.tls as it has them",
     ProblemKind.PROTOCOL: "set broker.port to the MQTT port, and broker.protocol to auto",

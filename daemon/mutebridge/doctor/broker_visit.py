@@ -2,7 +2,8 @@
 
 Every message of the visit is one that nobody acts on:
 
-* It comes under a client id of its own, so the daemon's connection stands.
+* It comes under a client id of its own, so the daemon's connection stands (unless the broker makes the user's name the
+  client id of all its clients: then the daemon has to connect anew, within a second).
 * `P/bridge/availability` gets an empty message, not retained: controllers wait for the words, and what is retained
   stays.
 * `P/bridge/device/{id}` gets what takes a device away, for one that never was there.

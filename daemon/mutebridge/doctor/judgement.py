@@ -91,7 +91,9 @@ def service_finding(service: ServiceFacts) -> Finding:  # noqa: PLR0911 - a tabl
         reload = "sudo systemctl daemon-reload && sudo systemctl restart mutebridge"
         return Finding(name, WARNING, "it runs, but its unit has changed since", reload, about)
     if service.restarts:
-        return Finding(name, WARNING, f"it runs, after {service.restarts} restarts", _JOURNAL, about)
+        return Finding(
+            name, WARNING, f"it runs, after {service.restarts} restarts", f"{_JOURNAL}; restart counts anew", about
+        )
     if service.enabled == "disabled":
         remedy = "sudo systemctl enable mutebridge"
         return Finding(name, WARNING, "it runs, but will not after the next boot", remedy, about)

@@ -37,7 +37,6 @@ from mutebridge.edges.desktop_key import event_nodes
 from mutebridge.edges.processes import Process
 
 UNIT = "mutebridge.service"
-_SYSTEMCTL_TIMEOUT_S = 2.0
 _SHOWN = (
     "LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,ExecMainCode,ExecMainStatus,MainPID"
     ",NeedDaemonReload,User,Group,SupplementaryGroups,LoadCredential"
@@ -85,15 +84,15 @@ def look(
 # --- the service
 
 
-def ask_systemd() -> ServiceFacts:
-    """Return what systemd says of the unit; nothing where it does not run, or does not answer."""
+def ask_systemd(timeout_s: float) -> ServiceFacts:
+    """Return what systemd says of the unit; nothing where it does not run, or does not answer in time."""
     options = [f"--property={_SHOWN}", UNIT]
     try:
         done = subprocess.run(  # noqa: S603
             ["systemctl", "show", *options],  # noqa: S607 - the system's own, wherever it is
             capture_output=True,
             text=True,
-            timeout=_SYSTEMCTL_TIMEOUT_S,
+            timeout=timeout_s,
             stdin=subprocess.DEVNULL,
             check=False,
         )

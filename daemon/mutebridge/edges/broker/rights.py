@@ -37,9 +37,11 @@ from mutebridge.edges.broker.tls import TlsSocket, tls_context
 CONNECT_TIMEOUT_S = 3.0  # per address
 ANSWER_TIMEOUT_S = 2.0
 ECHO_TIMEOUT_S = 1.0
-MAX_CONNECTIONS = 12
+# Where the broker makes the user's name the client id, each one throws the daemon out, which gives up after five.
+MAX_CONNECTIONS = 4
 MAX_MESSAGES = 10_000
 
+_TAKEN_OVER = 0x8E  # MQTT 5 reason code (2.4)
 _SUCCESS = MQTTErrorCode.MQTT_ERR_SUCCESS
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 # It may have been the version that the broker did not like.
@@ -196,6 +198,8 @@ class _Visitor:
             return ask(connection)
         except _HungUpError:
             self.leave()
+            if connection.taken_over:
+                raise CannotConnectError(connection.why_it_ended()) from None
             return Answer.HUNG_UP
 
     def _connected(self) -> "_Connection":
@@ -249,6 +253,7 @@ class _Connection:
         self._connack: tuple[int, str] | None = None
         self._answers: dict[int, bool] = {}  # by packet id: whether it was accepted
         self._broken = ""
+        self.taken_over = False
         self._client = client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
@@ -262,6 +267,7 @@ class _Connection:
         client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_disconnect = self._on_disconnect
 
     @property
     def certificate_ends_at(self) -> float | None:
@@ -309,6 +315,11 @@ class _Connection:
         return True
 
     def why_it_ended(self) -> Problem:
+        if self.taken_over:
+            message = (
+                "gives all clients of one user the same client id, so the daemon and the doctor throw each other out"
+            )
+            return Problem(ProblemKind.CLIENT_ID_TAKEN, message)
         if isinstance(self._sock, TlsSocket) and self._sock.tls_error is not None:
             return Problem(ProblemKind.TLS, explain_tls_error(self._sock.tls_error, self._settings))
         if self._broken:
@@ -370,3 +381,8 @@ class _Connection:
     def _on_message(self, _client: paho.Client, _userdata: object, message: paho.MQTTMessage) -> None:
         with contextlib.suppress(UnicodeDecodeError):
             self._hear(message.topic, bytes(message.payload), message.retain)
+
+    def _on_disconnect(
+        self, _client: paho.Client, _userdata: object, flags: paho.DisconnectFlags, reason: ReasonCode, _props: object
+    ) -> None:
+        self.taken_over = flags.is_disconnect_packet_from_server and reason.value == _TAKEN_OVER

@@ -84,7 +84,7 @@ def test_a_light_that_lies_is_found_out(monkeypatch: pytest.MonkeyPatch, capsys:
     lying = {**PROTOCOL, "send": {**PROTOCOL["send"], "live": LIT}}
     monkeypatch.setattr(scene, "PROTOCOL", lying)
     monkeypatch.setattr(script, "DEADLINE_S", 2.0)
-    args = argparse.Namespace(scripted=True, broker="mosquitto", port=0)
+    args = argparse.Namespace(scripted=True, broker="mosquitto", page=False, port=0)
     assert demo.main(args) == 1
     said = capsys.readouterr().out
     assert "virtual button: lit for" in said
@@ -97,7 +97,7 @@ def test_a_daemon_that_does_not_start_is_quoted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(scene, "PROTOCOL", {"pres": "DOWN"})
-    args = argparse.Namespace(scripted=True, broker="mosquitto", port=0)
+    args = argparse.Namespace(scripted=True, broker="mosquitto", page=False, port=0)
     assert demo.main(args) == os.EX_UNAVAILABLE
     assert "pres" in capsys.readouterr().err
 
@@ -238,6 +238,24 @@ def test_keys_play_the_person(tmp_path: Path) -> None:
         assert terminal.process.returncode == 0
         assert termios.tcgetattr(terminal.board) == terminal.settings
         assert said.rindex("\x1b[?1049l") > said.rindex("\x1b[?1049h")  # back on the normal screen
+
+
+@pytest.mark.usefixtures("source")
+def test_a_key_opens_the_page_in_the_persons_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser, opened = tmp_path / "browser", tmp_path / "opened"
+    os.mkfifo(opened)
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    with Terminal(command("--page"), tmp_path) as terminal:
+        terminal.until(lambda screen: "virtual button attached" in screen and "o open the page" in screen)
+        terminal.type("o")
+        address = opened.read_text().strip()
+        assert "/pair/" in address
+        terminal.until(lambda screen: f"{address} leads to it once" in screen)
+        terminal.type("q")
+        terminal.rest()
+        assert terminal.process.returncode == 0
 
 
 @pytest.mark.usefixtures("source")

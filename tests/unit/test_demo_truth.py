@@ -36,6 +36,16 @@ def test_a_lie_begins_when_the_microphone_goes_live_under_a_lit_lamp(truth: Trut
     assert [lie.since for lie in truth.all_lies(8.0)] == [7.0]
 
 
+def test_a_lamp_is_held_against_all_softphones(truth: Truth) -> None:
+    truth.lamp("button", True, 1.0)
+    seen = []
+    for muted, now, softphone in ((True, 1.0, "one"), (False, 3.0, "other"), (None, 4.0, "other"), (None, 9.0, "one")):
+        truth.microphone(muted, now, softphone)
+        seen.append(truth.muted)
+    assert seen == [True, False, True, None]
+    assert [lie.lasted_s for lie in truth.all_lies(9.0)] == [1.0]
+
+
 @pytest.mark.parametrize("end", ["lamp off", "muted again", "lamp gone"])
 def test_a_short_lag_is_none_but_is_measured(truth: Truth, end: str) -> None:
     truth.lamp("button", True, 2.0)

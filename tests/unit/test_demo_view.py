@@ -52,7 +52,7 @@ def test_it_shows_call_microphone_light_devices_and_keys() -> None:
         "online",
         "127.0.0.1:1883",
         "every light told the truth",
-        *(meaning for key, meaning in KEYS.items() if key != "p"),
+        *(meaning for key, meaning in KEYS.items() if key not in "po"),
     ):
         assert part in text
     assert "Pedal    serial   push to talk   mic muted, off_hook" in text
@@ -66,6 +66,10 @@ def test_a_virtual_headset_has_its_light_and_its_key(lit: bool, light: str) -> N
     heads, values = ([cell.strip() for cell in lines[row].split("│")[1:-1]] for row in (2, 4))
     assert dict(zip(heads, values, strict=True))["headset light"] == light
     assert "p press the headset" in "\n".join(lines)
+
+
+def test_a_page_has_its_key() -> None:
+    assert "o open the page" in "\n".join(shown(msgspec.structs.replace(PICTURE, has_page=True), columns=160))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(24, 80), (40, 120)])

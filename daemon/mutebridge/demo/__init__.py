@@ -3,18 +3,19 @@
 It brings up a broker, a simulated softphone, a virtual serial button on a pty, a virtual headset where the kernel lets
 it, then the real daemon as a process of its own. In a terminal it shows them live, with keys to play the person.
 Elsewhere it plays a scripted call, prints the timeline, ends with 0 only if every light told the truth. A real button
-that is plugged in joins in.
+that is plugged in joins in; so does a browser, with --page.
 """
 
 import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from mutebridge.demo.page import DemoPage, broker_with_page
 from mutebridge.demo.scene import Scene, SceneError
 from mutebridge.edges import local_broker
-from mutebridge.edges.local_broker import LocalBrokerError
+from mutebridge.edges.local_broker import LocalBroker, LocalBrokerError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="by default one that listens already on this machine, else mosquitto, else amqtt inside the demo",
     )
     parser.add_argument(
+        "--page",
+        action="store_true",
+        help="with a softphone page for the browser beside the simulated softphone; over a broker of the demo's own",
+    )
+    parser.add_argument(
         "--port",
         type=int,
         default=local_broker.DEFAULT_PORT,
@@ -37,15 +43,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Show or play; return the exit status."""
     play = _script() if args.scripted or not _is_terminal() else _live_view()
-    broker = local_broker.bring_up(
-        port=args.port, prefer_existing=args.broker == "any", prefer_mosquitto=args.broker != "amqtt"
-    )
     try:
-        with broker as listening, Scene(listening) as scene:
+        with _stage(args) as (broker, page), Scene(broker, page) as scene:
             return play(scene)
     except (LocalBrokerError, SceneError) as error:
         sys.stderr.write(f"mutebridge demo: {error}\n")
         return os.EX_UNAVAILABLE
+
+
+@contextlib.contextmanager
+def _stage(args: argparse.Namespace) -> Iterator[tuple[LocalBroker, DemoPage | None]]:
+    if args.page:
+        if args.broker == "mosquitto":
+            raise LocalBrokerError("--page comes with amqtt, which looks where a page comes from; leave out --broker")
+        with broker_with_page() as both:
+            yield both
+        return
+    with local_broker.bring_up(
+        port=args.port, prefer_existing=args.broker == "any", prefer_mosquitto=args.broker != "amqtt"
+    ) as broker:
+        yield broker, None
 
 
 def _is_terminal() -> bool:

@@ -48,6 +48,7 @@ class _LiveView:
             "e": lambda: scene.call("end"),
             "m": scene.mute_by_hand,
             "s": lambda: scene.allow(not scene.allowed),
+            "o": scene.open_page,
             "q": self._end,
             _END_OF_TRANSMISSION: self._end,
         }
@@ -106,6 +107,7 @@ class _LiveView:
             lit=scene.button_lit,
             light=scene.button_told.lower(),
             headset_lit=scene.headset_lit,
+            has_page=scene.page is not None,
             allowed=scene.allowed,
             devices=tuple(scene.devices.values()),
             moments=tuple(scene.moments),

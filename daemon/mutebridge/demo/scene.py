@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import webbrowser
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from mutebridge.controller.session_controller import Happening, SessionControlle
 from mutebridge.controller.simulator import SdkAdapter
 from mutebridge.controller.softphone import MUTE_SCOPE, NotNowError, SimulatedSoftphone
 from mutebridge.core.contract import DeviceState, Outcome, PayloadError, PressEvent, Topics, decode, decode_availability
+from mutebridge.demo.page import CONTROLLER as PAGE
+from mutebridge.demo.page import DemoPage
 from mutebridge.demo.plugged_headset import PluggedHeadset
 from mutebridge.demo.truth import Truth
 from mutebridge.demo.virtual_button import LIT, PROTOCOL, WAITING, VirtualSerialButton
@@ -71,8 +74,9 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 class Scene:
     """Everything that plays. Methods may be called from any thread; `on_change` is called, quickly, at each change."""
 
-    def __init__(self, broker: LocalBroker) -> None:
+    def __init__(self, broker: LocalBroker, page: DemoPage | None = None) -> None:
         self.broker = broker
+        self.page = page
         self.on_change: Callable[[], None] = lambda: None
         self.moments: deque[Moment] = deque(maxlen=_KEPT_MOMENTS)
         self.on_moment: Callable[[Moment], None] = lambda _: None
@@ -116,6 +120,9 @@ class Scene:
             self._controller.start()
             stack.callback(self._controller.stop)
             self._await(lambda: self._observer_up and self._controller_up, "the broker does not answer")
+            if self.page is not None:
+                self.page.on_door = lambda door: self.happened("page", f"{door} leads to it once")
+                self.page.pair(self._topics)
             self._start_daemon(folder)
             stack.callback(self.stop_daemon)
             self._await(lambda: self.bridge_online and BUTTON_ID in self.devices, "the daemon does not get ready")
@@ -243,6 +250,11 @@ class Scene:
     def allowed(self) -> bool:
         return MUTE_SCOPE in self.softphone.scopes
 
+    def open_page(self) -> None:
+        """Open the softphone page, if there is one, in the person's browser."""
+        if self.page is not None and not webbrowser.open(self.page.door):
+            self.happened("page", "no browser is found here; its address can be opened by hand")
+
     # --- watching ----------------------------------------------------------------------------------------------------
 
     def wait_for(self, what: Callable[[], object], timeout_s: float) -> bool:
@@ -349,7 +361,7 @@ class Scene:
             self._settings,
             client_id=f"mutebridge-demo:{self._topics.station}",
             will=Retained(self._observer_topic, b"gone"),
-            subscriptions=[(f"{self._topics.root}/bridge/#", 1)],
+            subscriptions=[(f"{self._topics.root}/bridge/#", 1), (self._topics.controller(PAGE, "+"), 1)],
             on_up=functools.partial(self._observer_is, True),
             on_lost=lambda _: self._observer_is(False),
             on_message=self._bridge_said,
@@ -368,8 +380,11 @@ class Scene:
 
     def _bridge_said(self, topic: str, payload: bytes, _retained: bool) -> None:
         leaf = topic.removeprefix(f"{self._topics.root}/bridge/")
+        page_leaf = topic.removeprefix(self._topics.controller(PAGE, ""))
         try:
-            if leaf == "availability":
+            if page_leaf != topic:
+                self._page_said(page_leaf, payload)
+            elif leaf == "availability":
                 self._bridge_is(bool(decode_availability(topic, payload)))
             elif leaf == "event":
                 self._press_became(decode(PressEvent, topic, payload))
@@ -378,6 +393,14 @@ class Scene:
                 self._device_is(leaf.removeprefix("device/"), state)
         except PayloadError as error:
             self.happened("bridge", str(error))
+
+    def _page_said(self, leaf: str, payload: bytes) -> None:
+        if self.page is not None:
+            self.page.said(leaf, payload)
+            with self._changed:
+                self.truth.microphone(self.page.muted, time.monotonic(), PAGE)
+                self._changed.notify_all()
+            self.on_change()
 
     def _bridge_is(self, online: bool) -> None:
         with self._changed:

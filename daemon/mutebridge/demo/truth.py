@@ -1,8 +1,9 @@
 """Whether lamps tell the truth: each is held against the microphone, at every moment.
 
-A lit lamp says that the microphone is muted. While it is not, a lamp that is still lit lies, for as long as that lasts:
-news of a change by somebody else needs a moment to arrive, so only what lasts longer than `GRACE_S` is a lie. A dark
-lamp promises nothing; at rest, though, it must be lit exactly when the microphone is muted.
+A lit lamp says that the microphone is muted; with several softphones in a call, all of theirs. While it is not, a lamp
+that is still lit lies, for as long as that lasts: news of a change by somebody else needs a moment to arrive, so only
+what lasts longer than `GRACE_S` is a lie. A dark lamp promises nothing; at rest, though, it must be lit exactly when
+the microphone is muted.
 """
 
 import msgspec
@@ -23,16 +24,24 @@ class Truth:
     """Fed with changes, in the order in which they happened; times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
-        self.muted: bool | None = None
         self.lit: dict[str, bool] = {}
         self.lies: list[Lie] = []
         self.longest_lag_s = 0.0
         self._false_since: dict[str, float] = {}
+        self._microphones: dict[str, bool] = {}
 
-    def microphone(self, muted: bool | None, now: float) -> None:
-        """None: no call is connected."""
-        self.muted = muted
+    def microphone(self, muted: bool | None, now: float, softphone: str = "") -> None:
+        """None: no call of this softphone is connected."""
+        if muted is None:
+            self._microphones.pop(softphone, None)
+        else:
+            self._microphones[softphone] = muted
         self._hold_against(now)
+
+    @property
+    def muted(self) -> bool | None:
+        """None: no call is connected."""
+        return all(self._microphones.values()) if self._microphones else None
 
     def lamp(self, name: str, lit: bool | None, now: float) -> None:
         """None: the lamp is gone."""

@@ -19,6 +19,7 @@ KEYS = {
     "e": "end",
     "m": "mute by hand",
     "s": "scope",
+    "o": "open the page",
     "q": "quit",
 }
 _CALL_STYLE = {"connected": "bold green", "ringing": "bold yellow", "dialing": "bold yellow", "held": "bold blue"}
@@ -42,6 +43,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True):
     moments: tuple[Moment, ...]
     lies: tuple[str, ...] = ()
     headset_lit: bool | None = None
+    has_page: bool = False
 
 
 def render(picture: Picture, rows: int) -> RenderableType:
@@ -52,7 +54,7 @@ def render(picture: Picture, rows: int) -> RenderableType:
         _devices(picture.devices),
         Panel(_timeline(picture.moments[-room:]), title="what happened", title_align="left", box=box.ROUNDED),
         _truth(picture.lies),
-        _keys(headset=picture.headset_lit is not None),
+        _keys(without={"p" if picture.headset_lit is None else "", "" if picture.has_page else "o"}),
     )
 
 
@@ -107,10 +109,10 @@ def _truth(lies: tuple[str, ...]) -> Text:
     return Text("\n".join(lies), "bold red")
 
 
-def _keys(*, headset: bool) -> Text:
+def _keys(*, without: set[str]) -> Text:
     keys = Text(no_wrap=True, overflow="crop")
     for key, meaning in KEYS.items():
-        if key == "p" and not headset:
+        if key in without:
             continue
         keys.append(key, "reverse").append(f" {meaning}  ")
     return keys

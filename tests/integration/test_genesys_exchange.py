@@ -187,6 +187,45 @@ def test_tls_is_verified(
                 patch(exchange, 20)
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_proxy_is_used_where_the_environment_names_one(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificates.server("localhost"))
+    monkeypatch.setenv("SSL_CERT_FILE", certificates.ca_file)
+    asked: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        take_request(connection)
+        connection.sendall(ANSWER)
+
+    def proxy(connection: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.recv(1)
+        asked.append(head)
+        if not allowed:
+            connection.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+            return
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            serve(wrapped)
+
+    with peer(proxy) as through:
+        monkeypatch.setenv("https_proxy", through.url.replace("http://", "http://user:pass%40word@"))
+        monkeypatch.delenv("no_proxy", raising=False)
+        exchange = Exchange("https://localhost:9")
+        if allowed:
+            assert patch(exchange, 20) == 200
+        else:
+            with pytest.raises(NotSentError, match="cannot reach localhost:9: Tunnel connection failed: 407"):
+                patch(exchange, 20)
+        exchange.close()
+    assert asked[0].startswith(b"CONNECT localhost:9 ")
+    assert b"Basic dXNlcjpwYXNzQHdvcmQ=" in asked[0]
+
+
 def test_a_name_that_is_not_found_is_told() -> None:
     with pytest.raises(NotSentError, match=r"cannot reach api\.example\.invalid: its name is not found"):
         patch(Exchange("https://api.example.invalid"), 20)

@@ -9,6 +9,7 @@ stands. When its answer does not come in time, the connection is reset, not clos
 has not delivered yet, instead of delivering it when the network comes back.
 """
 
+import base64
 import contextlib
 import http.client
 import select
@@ -16,8 +17,9 @@ import socket
 import ssl
 import struct
 import threading
+import urllib.request
 from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -62,8 +64,7 @@ class Exchange:
         if parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1"):
             self._connection = http.client.HTTPConnection(parts.hostname, parts.port)
         elif parts.scheme == "https" and parts.hostname:
-            context = ssl.create_default_context()
-            self._connection = http.client.HTTPSConnection(parts.hostname, parts.port, context=context)
+            self._connection = _secure_connection(parts.hostname, parts.port or 443)
         else:
             raise ValueError(f"{base_url!r}: https://host is expected")
         self._lock = threading.Lock()
@@ -132,6 +133,22 @@ class Exchange:
 
     def _too_late(self) -> NotSentError:
         return NotSentError(f"there was no time left to ask {self.host}", too_late=True)
+
+
+def _secure_connection(host: str, port: int) -> http.client.HTTPConnection:
+    """Through the proxy that $https_proxy names, unless $no_proxy says otherwise; as websocket-client does it, too."""
+    context = ssl.create_default_context()
+    proxy_url = "" if urllib.request.proxy_bypass(host) else urllib.request.getproxies().get("https", "")
+    proxy = urlsplit(proxy_url if "//" in proxy_url else f"//{proxy_url}")
+    if not proxy.hostname:
+        return http.client.HTTPSConnection(host, port, context=context)
+    connection = http.client.HTTPSConnection(proxy.hostname, proxy.port or 80, context=context)
+    headers = {}
+    if proxy.username:
+        pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+    connection.set_tunnel(host, port, headers)
+    return connection
 
 
 def _was_closed(sock: socket.socket) -> bool:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.daemon_process import Daemon
+from tests.integration.daemon_station import Station
 from tests.integration.mosquitto import Mosquitto, free_port
 
 from mutebridge import virtual_headset
@@ -157,6 +159,46 @@ def this_run(_mosquitto: Mosquitto, _directory: Path) -> None:
     assert (ROOT / "tests" / "__main__.py").is_file()
 
 
+def simulate(mosquitto: Mosquitto, _directory: Path) -> None:
+    (line,) = [line for line in COMMANDS if line.startswith("python3 daemon simulate")]
+    words = shlex.split(line)[3:]
+    done = run(*_PROGRAM, "simulate", *words, "--port", str(mosquitto.port), "--station", "desk")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "connected" in done.stdout
+
+
+def watch(mosquitto: Mosquitto, _directory: Path) -> None:
+    """It shows what a controller says; here, what was left retained."""
+    publish(mosquitto, _directory)
+    (line,) = [line for line in COMMANDS if line.startswith("mosquitto_sub")]
+    done = run("bash", "-c", f"{line} -p {mosquitto.port} -C 2 -W 20")
+    assert "/controller/shell/call connected" in done.stdout
+
+
+def genesys_cloud(_mosquitto: Mosquitto, directory: Path) -> None:
+    """As it begins, for somebody who is not logged in; test_genesys_sign_in goes on from there."""
+    (line,) = [line for line in COMMANDS if line.startswith("python3 daemon controller genesys-cloud --")]
+    done = run(*_PROGRAM, *shlex.split(line)[2:], XDG_STATE_HOME=str(directory))
+    assert done.returncode == os.EX_CONFIG
+    assert "mutebridge controller genesys-cloud login" in done.stderr
+
+
+def genesys_cloud_login(_mosquitto: Mosquitto, directory: Path) -> None:
+    """It says which address to open, then waits for a person."""
+    (line,) = [line for line in COMMANDS if line.startswith("python3 daemon controller genesys-cloud login")]
+    process = subprocess.Popen(
+        [*_PROGRAM, *shlex.split(line)[2:], "--redirect-uri", f"http://localhost:{free_port()}/callback"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "daemon"), "XDG_STATE_HOME": str(directory)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert any(said.startswith("https://login.mypurecloud.de/oauth/authorize?") for said in process.stdout)
+    process.kill()
+    process.communicate()
+
+
 RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon demo": demo,
     "python3 daemon check": check,
@@ -171,7 +213,11 @@ RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon controller-page": page,
     "python3 daemon run": daemon,
     "python3 tests": this_run,
+    "python3 daemon simulate": simulate,
+    "python3 daemon controller genesys-cloud login": genesys_cloud_login,
+    "python3 daemon controller genesys-cloud": genesys_cloud,
     "mosquitto_pub": publish,
+    "mosquitto_sub": watch,
 }
 
 
@@ -184,6 +230,49 @@ def test_a_command_of_the_readme(line: str, mosquitto: Mosquitto, tmp_path: Path
 
 def test_the_readme_begins_with_the_two_commands() -> None:
     assert SHELL[0].splitlines() == ["python3 daemon demo", "python3 tests"]
+
+
+class Softphone:
+    """What the Python controller calls `softphone`, with a person who talks and presses."""
+
+    def __init__(self, station: Station) -> None:
+        self.scopes = {"calls:mute"}
+        self.station = station
+
+    def on_call_state(self, changed: Callable[[str, str], None]) -> None:
+        self.call = changed
+
+    def on_mic_state(self, changed: Callable[[bool], None]) -> None:
+        self.mic = changed
+
+    def mute(self, muted: bool) -> None:
+        self.mic(muted)
+
+    def run(self) -> None:
+        self.call("ringing", "call-1")
+        self.call("connected", "call-1")
+        self.mic(False)
+        self.station.wait_lamp("LIVE")
+        self.station.press()
+        self.station.wait_event("confirmed")
+        self.station.wait_lamp("MUTED")
+        self.scopes.clear()
+        self.station.wait_told("muted")
+        self.station.press()
+        rejected = self.station.wait_event("rejected")
+        assert rejected.get("reason") == "missing_scope"
+        assert "the login lacks the scope calls:mute" in rejected.get("detail")
+
+
+def test_the_python_controller_works(tmp_path: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    assert len(block.splitlines()) <= 20
+    paired = {"BROKER": f"mqtt://127.0.0.1:{mosquitto.port}", "STATION": "desk", "NAME": "phone"}
+    for name, value in {**paired, "USERNAME": "phone", "PASSWORD": "any"}.items():
+        monkeypatch.setenv(f"MUTEBRIDGE_{name}", value)
+    with Station(tmp_path, mosquitto.port, softphone=False) as station:
+        exec(compile(block, "README.md", "exec"), {"softphone": Softphone(station)})
+        station.wait_lamp("OFF")
 
 
 def test_the_shell_controller_is_the_one_that_is_tested() -> None:

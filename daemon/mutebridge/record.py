@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mutebridge.core.events import Event
-from mutebridge.core.handshake import HeadsetSession
+from mutebridge.core.headset_protocol import Session
 from mutebridge.core.lights import Lights
 from mutebridge.core.recording import Did, Entry, RecordedDevice, line
 from mutebridge.core.recording_script import Script, WordsError
@@ -28,7 +28,7 @@ class Connection(Protocol):
     def stop(self, timeout_s: float) -> bool: ...
 
 
-Connect = Callable[[HeadsetSession, Feed], Connection]
+Connect = Callable[[Session, Feed], Connection]
 
 
 class Talk(NamedTuple):
@@ -47,7 +47,7 @@ def lead(
     the file. `now` is the clock by which `connect` tells the session the time, in seconds.
     """
     begin = now()
-    script = Script(device.telephony)
+    script = Script(device.protocol.can)
     notes = _Notes(write)
     lock = threading.Lock()  # of the script; never held while the connection is called, which has locks of its own
     connection: Connection | None = None

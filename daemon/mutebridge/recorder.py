@@ -22,8 +22,7 @@ from mutebridge import record
 from mutebridge.attached_device import DeviceError
 from mutebridge.core.assignment import HIDRAW, DeviceConfig, assign
 from mutebridge.core.events import Device, DeviceAttached, DeviceDetached, Event
-from mutebridge.core.handshake import HeadsetSession
-from mutebridge.core.headset_protocol import HeadsetProtocol, headset_protocol
+from mutebridge.core.headset_protocol import HeadsetProtocol, Session, headset_protocol
 from mutebridge.core.profiles import DeviceNode, Profile
 from mutebridge.core.recording import RecordedDevice
 from mutebridge.edges import hotplug
@@ -84,8 +83,6 @@ def find(
         protocol = mine if isinstance(mine, HeadsetProtocol) else headset_protocol(node, profiles)
     except ValueError as error:
         raise RecorderError(f"{path}: {error}", os.EX_DATAERR) from None
-    if protocol.profile.byte_patterns is not None:
-        raise RecorderError(f"{path}: a button that is known by its bytes; only headsets are recorded", os.EX_DATAERR)
     if not protocol.does_something:
         raise RecorderError(f"{path}: nothing to record: {protocol.why['mute_button']}", os.EX_DATAERR)
     return node, protocol
@@ -122,9 +119,9 @@ def _record(node: DeviceNode, protocol: HeadsetProtocol, file: str) -> None:
 class _OneSession(HeadsetProtocol, frozen=True, kw_only=True):
     """Speaks with the session that is given, once: a device that comes back would be another recording."""
 
-    given: HeadsetSession
+    given: Session
 
-    def session(self, device_id: str) -> HeadsetSession:  # noqa: ARG002 - the session has its name
+    def session(self, device_id: str) -> Session:  # noqa: ARG002 - the session has its name
         return self.given
 
 
@@ -146,7 +143,7 @@ class _Desk:
         os.close(self._end_read)
         os.close(self._end_write)
 
-    def connect(self, session: HeadsetSession, feed: record.Feed) -> Headset:
+    def connect(self, session: Session, feed: record.Feed) -> Headset:
         """Open the device; RecorderError when it does not open."""
         fields = {name: getattr(self._protocol, name) for name in HeadsetProtocol.__struct_fields__}
         protocol = _OneSession(**fields, given=session)

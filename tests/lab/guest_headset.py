@@ -19,7 +19,17 @@ from tests.lab.guest.uhid import Uhid
 from tests.lab.guest.waiting import wait_until
 
 from mutebridge import virtual_headset
-from mutebridge.virtual_headset import ECHOING, JABRA, MAINTAINED, MUTE_LED, OFF_HOOK_LED, PLAIN, PLANTRONICS, Firmware
+from mutebridge.virtual_headset import (
+    ECHOING,
+    JABRA,
+    MAINTAINED,
+    MUTE_LED,
+    OFF_HOOK_LED,
+    PLAIN,
+    PLANTRONICS,
+    RING_LED,
+    Firmware,
+)
 
 NOBODY = 65534
 KEY_UNKNOWN = 240
@@ -48,6 +58,8 @@ MODELS = {
     "jabra": (JABRA, identity(0x0B0E, 0x24C9), ""),
     # Under emulation the 3 ms between its doubles may take longer.
     "plantronics": (PLANTRONICS, identity(0x047F, 0xC056), "{duplicate_within_ms: 50}"),
+    "epos": (PLAIN, identity(0x1395, 0x0001), ""),
+    "yealink": (PLAIN, identity(0x6993, 0x0001), ""),
     "echoing": (ECHOING, identity(0x1209, 0x0E01), "{mute_echo_ms: 500}"),
     "maintained": (MAINTAINED, identity(0x1209, 0x0E02), ""),
 }
@@ -148,8 +160,9 @@ def test_a_call_with_presses_at_any_speed(name: str, desk: Desk, plug: Plug) -> 
     assert model.headset.lamps == 0
 
 
-def test_a_boom_arm_that_is_up_has_the_last_word(desk: Desk, plug: Plug) -> None:
-    headset, model = plug(JABRA, MODELS["jabra"][1])
+@pytest.mark.parametrize("name", ["jabra", "epos"])
+def test_a_boom_arm_that_is_up_has_the_last_word(name: str, desk: Desk, plug: Plug) -> None:
+    headset, model = plug(*MODELS[name][:2])
     with Daemon(desk) as daemon:
         daemon.wait_for_log("open at /dev/hidraw")
         begin_call(desk)
@@ -160,6 +173,43 @@ def test_a_boom_arm_that_is_up_has_the_last_word(desk: Desk, plug: Plug) -> None
         wait_until_agreed(desk, model, muted=True)
         headset.act(model.arm_down)
         wait_until_agreed(desk, model, muted=False)
+
+
+@pytest.mark.parametrize("name", ["jabra", "yealink"])
+def test_the_call_button_answers_and_ends_where_it_is_forwarded(name: str, desk: Desk, plug: Plug) -> None:
+    headset, model = plug(*MODELS[name][:2])
+    with Daemon(desk, "hook_switch: forward\n") as daemon:
+        daemon.wait_for_log("open at /dev/hidraw")
+        for _ in range(2):
+            desk.softphone.do("ring")
+            wait_until(lambda: bool(model.headset.lamps & RING_LED), "the ring lamp")
+            headset.act(model.press_hook)
+            wait_until(lambda: desk.softphone.get_state() == "connected", "answered")
+            wait_until_agreed(desk, model, muted=False)
+            headset.act(model.press)
+            wait_until_agreed(desk, model, muted=True)
+            pause(QUIET_S)
+            headset.act(model.press_hook)
+            wait_until(lambda: desk.softphone.get_state() == "disconnected", "ended")
+            wait_until(lambda: model.headset.lamps == 0, "dark lamps")
+            begin_call(desk)  # answered on the page; the hook switch follows the lamp
+            wait_until_agreed(desk, model, muted=False)
+            pause(QUIET_S)
+            assert desk.softphone.get_state() == "connected", "an echo ends no call"
+            desk.softphone.do("end")
+            wait_until(lambda: model.headset.lamps == 0, "dark lamps")
+            pause(QUIET_S)
+
+
+def test_the_call_button_is_left_alone_by_default(desk: Desk, plug: Plug) -> None:
+    headset, model = plug(PLAIN)
+    with Daemon(desk) as daemon:
+        daemon.wait_for_log("open at /dev/hidraw")
+        desk.softphone.do("ring")
+        wait_until(lambda: bool(model.headset.lamps & RING_LED), "the ring lamp")
+        headset.act(model.press_hook)
+        pause(QUIET_S)
+        assert desk.softphone.get_state() == "ringing"
 
 
 def test_replugged_in_a_call_it_shows_the_truth_again(desk: Desk, plug: Plug) -> None:
@@ -350,6 +400,27 @@ def test_lamps_that_the_desktop_switches_are_written_again(desk: Desk, plug: Plu
             wrong = bytes([1, PLAIN_LED_MUTE if on else 0])
             wait_until(lambda wrong=wrong: wrong in headset.outputs.queue, "the desktop's")  # type: ignore[misc]
             wait_until(lambda: headset.outputs.queue[-1] == right, "put right")
+
+
+def test_lamps_that_another_program_writes_are_written_again(desk: Desk, plug: Plug) -> None:
+    headset, model = plug(PLAIN)
+    with Daemon(desk) as daemon, Path(headset.node).open("r+b", buffering=0) as rival:
+        daemon.wait_for_log("open at /dev/hidraw")
+        begin_call(desk)
+        desk.softphone.hand(True)
+        wait_until_agreed(desk, model, muted=True)
+        pause(1)
+        right = model.headset.lamps
+        for wrong in (0, MUTE_LED, right | RING_LED):
+            rival.write(bytes([virtual_headset.REPORT_ID, wrong]))
+            wait_until(lambda wrong=wrong: bytes([2, wrong]) in headset.outputs.queue, "theirs")  # type: ignore[misc]
+            wait_until(lambda: model.headset.lamps == right, "put right")
+        rival.writelines([bytes([virtual_headset.REPORT_ID, 0])] * 200)  # it insists
+        headset.act(model.press)
+        wait_until(lambda: desk.softphone.mic is False, "the press")
+        wait_until_agreed(desk, model, muted=False)
+        assert daemon.count("another program writes to it") == 1
+        assert "mute button" in daemon.devices("--descriptor", headset.node)
 
 
 def test_a_usb_headset_and_a_serial_button_at_once(desk: Desk) -> None:

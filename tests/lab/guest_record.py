@@ -49,11 +49,7 @@ def program(*arguments: str) -> "subprocess.Popen[str]":
 
 
 def act(headset: VirtualHeadset, model: Model, what: Act) -> None:
-    def hook(now: float) -> list[bytes]:
-        model.headset.press_hook(now)
-        return model.headset.due(now)
-
-    headset.act(model.press if what == "press" else hook)
+    headset.act(model.press if what == "press" else model.press_hook)
 
 
 def pause(seconds: float) -> None:
@@ -64,7 +60,7 @@ def pause(seconds: float) -> None:
 def test_what_the_person_did_is_in_the_file(headset: tuple[VirtualHeadset, Model], tmp_path: Path) -> None:
     device = RecordedDevice.of("h", virtual_headset.descriptor(PLAIN))
     acts: list[tuple[Act, ...]] = []  # as they are asked for
-    script = Script(device.telephony)
+    script = Script(device.protocol.can)
     while (step := script.step) is not None:
         acts.append(step.acts)
         script.done("")

@@ -118,6 +118,12 @@ def test_light_is_written_once_and_again_after_a_failure_or_a_foreign_hand() -> 
     assert light.disturbed(0) == [b"\0\0"]
     assert light.timed(1) == ([], [])
     assert light.wake_at is None
+    assert light.disturbed(0.5) == []
+    assert [light.wake_at] == [1]
+    assert light.timed(1) == ([], [b"\0\0"])
+    written = [light.disturbed(now) for now in range(2, 60)]
+    assert len([w for w in written if w]) == 3
+    assert light.timed(60) == ([], [b"\0\0"])
 
 
 def test_what_it_can_do() -> None:

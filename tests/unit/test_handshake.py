@@ -230,6 +230,8 @@ def test_lamps_that_somebody_else_wrote_are_written_again_boundedly() -> None:
     written = [contested.disturbed(now) for now in range(3, 30)]
     assert [bool(w) for w in written[:4]] == [True, True, True, False]
     assert not any(written[4:])
+    assert [contested.wake_at] == [60], "in the end the lamps are right all the same"
+    assert contested.timed(60) == ([], ALL_OFF)
     assert contested.disturbed(62) == ALL_OFF
 
 

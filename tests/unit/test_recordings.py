@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.unit.recordings import make
 
 from mutebridge import record
 from mutebridge.core.events import Event, HookChanged, MuteAsked, MuteReleased, MuteSwitched, RejectPressed
-from mutebridge.core.handshake import HeadsetSession
 from mutebridge.core.headset_profile import HeadsetProfile
+from mutebridge.core.headset_protocol import Session
 from mutebridge.core.lights import DARK, Lights, MicLight
 from mutebridge.core.recording import (
     MAX_ENTRIES,
@@ -124,7 +125,7 @@ def test_which_acts_stand_behind_events() -> None:
 
 
 def script(data: bytes) -> Script:
-    return Script(Telephony.from_descriptor(parse(data)))
+    return Script(Telephony.from_descriptor(parse(data)).can)
 
 
 def test_only_what_the_device_has_is_asked_for() -> None:
@@ -175,7 +176,7 @@ def test_a_person_who_did_something_else_says_so() -> None:
 class Connection:
     """A headset in software, as an open device: all that it sends is there at once."""
 
-    def __init__(self, session: HeadsetSession, feed: record.Feed) -> None:
+    def __init__(self, session: Session, feed: record.Feed) -> None:
         self.headset = VirtualHeadset(JABRA)
         self.session = session
         self.feed = feed
@@ -210,7 +211,7 @@ def test_it_ends_with_the_script() -> None:
     opened: list[Connection] = []
     lines: list[bytes] = []
 
-    def connect(session: HeadsetSession, feed: record.Feed) -> Connection:
+    def connect(session: Session, feed: record.Feed) -> Connection:
         feed(MuteAsked("h", muted=True))  # before it is even known
         opened.append(Connection(session, feed))
         return opened[0]
@@ -225,11 +226,48 @@ def test_it_ends_with_the_script() -> None:
     assert opened[0].headset.lamps == 0
 
 
+def test_a_button_that_is_known_by_its_bytes_is_recorded_and_replayed() -> None:
+    profile = msgspec.convert(
+        {
+            "byte_patterns": {
+                "inputs": [
+                    {"means": "press", "bytes": "04"},
+                    {"means": "held", "bytes": "01"},
+                    {"means": "release", "bytes": "02"},
+                ],
+                "outputs": {"muted": "00 01", "live": "00 02", "off": "00 00"},
+            }
+        },
+        HeadsetProfile,
+    )
+    vendors_own = bytes.fromhex("0600ff 0901 a101 1500 26ff00 7508 9501 0902 8102 c0")
+    device = RecordedDevice.of("touch", vendors_own, profile)
+    noted: list[Entry] = []
+    session = device.session(noted.append)
+    script = Script(device.protocol.can)
+    at = 0.0
+    while (step := script.step) is not None:
+        for write in session.show(script.lights, at):
+            session.written(write, at, ok=True)
+        for _ in step.acts:
+            for report in (b"\x04", b"\x01", b"\x01", b"\x02"):
+                at = round(at + 0.1, 6)
+                for event in session.report(report, at)[0]:
+                    script.heard(event)
+        noted.append(Did(at=at, acts=script.done("")))
+    recording = read_recording(b"".join(map(line, [device, *noted])))
+    assert recording.device.protocol.profile == profile
+    heard = replay(recording)
+    assert sum(len(each.acts) for each in heard) == 6
+    assert all(each.agrees for each in heard)
+    assert {entry.report for entry in recording.entries if isinstance(entry, Written)} == {"0001", "0002", "0000"}
+
+
 def test_a_person_is_led_through_a_recording(tmp_path: Path) -> None:
     opened: list[Connection] = []
     said: list[str] = []
 
-    def connect(session: HeadsetSession, feed: record.Feed) -> Connection:
+    def connect(session: Session, feed: record.Feed) -> Connection:
         opened.append(Connection(session, feed))
         return opened[0]
 

@@ -7,6 +7,7 @@ tell them apart. Such a button keeps no state that could part from the lights, s
 from mutebridge.core.events import Event, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode
 from mutebridge.core.headset_profile import BytePattern, BytePatterns, Means, Shown
 from mutebridge.core.lights import Lights, MicLight
+from mutebridge.core.rewrites import Rewrites
 
 _STATES = (Means.MUTED, Means.LIVE)
 
@@ -24,8 +25,6 @@ def can(patterns: BytePatterns) -> tuple[str, ...]:
 class BytePatternSession:
     """One such device since it was opened."""
 
-    wake_at: float | None = None
-
     def __init__(self, patterns: BytePatterns, device_id: str, *, duplicate_within_s: float = 0.0) -> None:
         self._patterns = [_Compiled(p) for p in patterns.inputs]
         self._outputs = {shown: bytes.fromhex(output) for shown, output in patterns.outputs.items()}
@@ -35,6 +34,12 @@ class BytePatternSession:
         self._last: tuple[bytes, float] | None = None
         self._switched: bool | None = None
         self._written: bytes | None = None
+        self._rewrites = Rewrites()
+
+    @property
+    def wake_at(self) -> float | None:
+        """The moment at which `timed` is wanted; None: no moment."""
+        return self._rewrites.at
 
     def report(self, data: bytes, now: float) -> tuple[list[Event], list[bytes]]:
         """Read one report; returns what the person did, and nothing to write."""
@@ -51,16 +56,20 @@ class BytePatternSession:
         self._written = output
         return [output]
 
-    def timed(self, now: float) -> tuple[list[Event], list[bytes]]:  # noqa: ARG002 -- as a headset
-        return [], []
+    def timed(self, now: float) -> tuple[list[Event], list[bytes]]:
+        """Do what `wake_at` was for."""
+        return [], self._again() if self._rewrites.has_come(now) else []
 
     def written(self, report: bytes, now: float, *, ok: bool) -> None:  # noqa: ARG002 -- as a headset
         """Hear what became of a write: what failed is not shown."""
         if not ok and report == self._written:
             self._written = None
 
-    def disturbed(self, now: float) -> list[bytes]:  # noqa: ARG002 -- as a headset
-        """Return the light once more, because somebody else wrote it."""
+    def disturbed(self, now: float) -> list[bytes]:
+        """Somebody else may have written the light; returns it once more, now or in a while, boundedly."""
+        return self._again() if self._written is not None and self._rewrites.now_due(now) else []
+
+    def _again(self) -> list[bytes]:
         return [] if self._written is None else [self._written]
 
     def _is_duplicate(self, data: bytes, now: float) -> bool:

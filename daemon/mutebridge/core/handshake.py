@@ -47,6 +47,7 @@ from mutebridge.core.events import (
 )
 from mutebridge.core.headset_profile import ControlKind, HeadsetProfile
 from mutebridge.core.lights import DARK, Lights, MicLight
+from mutebridge.core.rewrites import Rewrites
 from mutebridge.core.telephony import Act, Decoder, Key, LampName, Signal, Telephony
 
 CONFIRM_TIMEOUT_S = 1.0
@@ -62,11 +63,6 @@ QUIET_FOR_REWRITE_S = 0.75
 
 # A write that failed is tried again so much later each time, then given up until the lights change.
 RETRY_AFTER_S = (0.25, 1.0, 4.0)
-
-# Lamps that somebody else may have changed are written again, so often within so long at most.
-MAX_REWRITES = 5
-REWRITES_WITHIN_S = 60.0
-REWRITE_APART_S = 1.0
 
 
 class HeadsetSession:
@@ -95,8 +91,7 @@ class HeadsetSession:
         self._resync_at: float | None = None
         self._retries = 0
         self._retry_at: float | None = None
-        self._rewrites: deque[float] = deque(maxlen=MAX_REWRITES)
-        self._rewrite_at: float | None = None
+        self._rewrites = Rewrites()
         self.notice: str | None = None
 
     # --- what the owner of the device calls
@@ -126,8 +121,8 @@ class HeadsetSession:
 
     def timed(self, now: float) -> tuple[list[Event], list[bytes]]:
         """Do what `wake_at` was for."""
-        if self._rewrite_at is not None and now >= self._rewrite_at:
-            return [], self._rewrite(now)
+        if self._rewrites.has_come(now):
+            return [], self._changes(now, every=True)
         if self._resync_at is not None and now >= self._resync_at:
             return [], self._resync(now)
         if self._press.until is not None and now >= self._press.until:
@@ -139,7 +134,7 @@ class HeadsetSession:
     @property
     def wake_at(self) -> float | None:
         """The moment at which `timed` is wanted; None: no moment."""
-        moments = (self._press.until, self._retry_at, self._rewrite_at, self._resync_at)
+        moments = (self._press.until, self._retry_at, self._rewrites.at, self._resync_at)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def written(self, report: bytes, now: float, *, ok: bool) -> None:
@@ -157,14 +152,7 @@ class HeadsetSession:
 
     def disturbed(self, now: float) -> list[bytes]:
         """Somebody else may have written lamps; returns them once more, now or in a while, boundedly."""
-        while self._rewrites and now - self._rewrites[0] > REWRITES_WITHIN_S:
-            self._rewrites.popleft()
-        if self._rewrite_at is not None or len(self._rewrites) == MAX_REWRITES:
-            return []
-        if self._rewrites and now - self._rewrites[-1] < REWRITE_APART_S:
-            self._rewrite_at = self._rewrites[-1] + REWRITE_APART_S
-            return []
-        return self._rewrite(now)
+        return self._changes(now, every=True) if self._rewrites.now_due(now) else []
 
     # --- the mute button
 
@@ -284,11 +272,6 @@ class HeadsetSession:
         """The answer has stood for long enough, though the bridge is not done."""
         self._press.answer = self._press.until = None
         return self._changes(now)
-
-    def _rewrite(self, now: float) -> list[bytes]:
-        self._rewrite_at = None
-        self._rewrites.append(now)
-        return self._changes(now, every=True)
 
     def _forget(self) -> None:
         """A call began or ended: nothing that was waited for matters any more."""

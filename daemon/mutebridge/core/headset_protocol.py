@@ -6,20 +6,32 @@ can do is known, and shown, even where it may not be opened. Equal protocols nee
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from mutebridge.core import byte_patterns
 from mutebridge.core.byte_patterns import BytePatternSession
-from mutebridge.core.events import PressMode
+from mutebridge.core.events import Event, PressMode
 from mutebridge.core.handshake import HeadsetSession
 from mutebridge.core.headset_profile import ControlKind, HeadsetProfile, Means
+from mutebridge.core.lights import Lights
 from mutebridge.core.profiles import DeviceNode, Profile, headset_layers, resolve_headset
 from mutebridge.core.report_descriptor import DescriptorError, parse
 from mutebridge.core.telephony import Telephony
 
-Session = HeadsetSession | BytePatternSession
+
+class Session(Protocol):
+    """The mind of one open device, whichever kind it is: `core.handshake` says what each method is for."""
+
+    @property
+    def wake_at(self) -> float | None: ...
+    def report(self, data: bytes, now: float) -> tuple[list[Event], list[bytes]]: ...
+    def show(self, lights: Lights, now: float) -> list[bytes]: ...
+    def timed(self, now: float) -> tuple[list[Event], list[bytes]]: ...
+    def written(self, report: bytes, now: float, *, ok: bool) -> None: ...
+    def disturbed(self, now: float) -> list[bytes]: ...
+
 
 _CAN_BE_HELD = (ControlKind.MOMENTARY, ControlKind.SELECTOR)
 

@@ -32,8 +32,8 @@ from mutebridge.core.events import (
     MuteToggled,
     RejectPressed,
 )
-from mutebridge.core.handshake import HeadsetSession
 from mutebridge.core.headset_profile import GENERIC, HeadsetProfile
+from mutebridge.core.headset_protocol import HeadsetProtocol, Session
 from mutebridge.core.lights import Lights
 from mutebridge.core.report_descriptor import MAX_DESCRIPTOR_BYTES, DescriptorError, parse
 from mutebridge.core.telephony import Telephony
@@ -87,22 +87,20 @@ class RecordedDevice(_Entry, frozen=True, kw_only=True, tag="device"):
             headset=headset,
         )
 
-    def session(self, note: "Callable[[Entry], None] | None" = None, begin: float = 0.0) -> HeadsetSession:
+    def session(self, note: "Callable[[Entry], None] | None" = None, begin: float = 0.0) -> Session:
         """Return a new session for such a device; one that notes what happens, if there is a `note`.
 
         `begin` is the moment of the clock at which the recording began. ValueError says what is wrong with the device.
         """
-        if note is None:
-            return HeadsetSession(self.telephony, self.profile, self.name)
-        return RecordedSession(self.telephony, self.profile, self.name, note, begin)
+        session = self.protocol.session(self.name)
+        return session if note is None else RecordedSession(session, note, begin)
 
     @property
-    def profile(self) -> HeadsetProfile:
-        return msgspec.convert(self.headset, HeadsetProfile)
-
-    @property
-    def telephony(self) -> Telephony:
-        return Telephony.from_descriptor(parse(bytes.fromhex(self.descriptor)), self.profile)
+    def protocol(self) -> HeadsetProtocol:
+        profile = msgspec.convert(self.headset, HeadsetProfile)
+        descriptor = bytes.fromhex(self.descriptor)
+        telephony = Telephony.from_descriptor(parse(descriptor), profile)
+        return HeadsetProtocol(descriptor=descriptor, telephony=telephony, profile=profile)
 
 
 class Shown(_Entry, frozen=True, kw_only=True, tag="shown"):
@@ -194,34 +192,33 @@ def _lights(entry: Shown, number: int = 0) -> Lights:
 # --- what is noted while it happens
 
 
-class RecordedSession(HeadsetSession):
+class RecordedSession:
     """A session that notes what it is told."""
 
-    def __init__(
-        self,
-        telephony: Telephony,
-        profile: HeadsetProfile,
-        device_id: str,
-        note: Callable[[Entry], None],
-        begin: float,
-    ) -> None:
-        super().__init__(telephony, profile, device_id)
+    def __init__(self, session: Session, note: Callable[[Entry], None], begin: float) -> None:
+        self._session = session
         self._note = note
         self._begin = begin
+        self.timed = session.timed
+        self.disturbed = session.disturbed
+
+    @property
+    def wake_at(self) -> float | None:
+        return self._session.wake_at
 
     def report(self, data: bytes, now: float) -> tuple[list[Event], list[bytes]]:
         if data:
             self._note(Read(at=self._at(now), report=data[:MAX_REPORT_BYTES].hex()))
-        return super().report(data, now)
+        return self._session.report(data, now)
 
     def show(self, lights: Lights, now: float) -> list[bytes]:
         shown = {key: value for key, value in msgspec.to_builtins(lights).items() if value != _USUAL[key]}
         self._note(Shown(at=self._at(now), lights=shown))
-        return super().show(lights, now)
+        return self._session.show(lights, now)
 
     def written(self, report: bytes, now: float, *, ok: bool) -> None:
         self._note(Written(at=self._at(now), report=report.hex(), ok=ok))
-        super().written(report, now, ok=ok)
+        self._session.written(report, now, ok=ok)
 
     def _at(self, now: float) -> float:
         return round(max(0.0, now - self._begin), 6)
@@ -261,7 +258,7 @@ def replay(recording: Recording) -> list[Heard]:
     return heard
 
 
-def _timed(session: HeadsetSession, until: float) -> list[Event]:
+def _timed(session: Session, until: float) -> list[Event]:
     """Give the session its moments before `until`; each one is over when it has come."""
     events: list[Event] = []
     while session.wake_at is not None and session.wake_at <= until:

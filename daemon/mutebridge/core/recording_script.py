@@ -5,6 +5,7 @@ lamps and the device's own state go on agreeing. A person who did something else
 words `press`, `answer`, `hang_up` and `reject`, or `nothing`.
 """
 
+from collections.abc import Collection
 from typing import get_args
 
 import msgspec
@@ -12,7 +13,6 @@ import msgspec
 from mutebridge.core.events import Event, HookChanged, MuteAsked, MutePressed, MuteSwitched, MuteToggled, RejectPressed
 from mutebridge.core.lights import DARK, Lights, MicLight
 from mutebridge.core.recording import Act
-from mutebridge.core.telephony import Telephony
 
 _LIVE = Lights(mic=MicLight.LIVE, off_hook=True)
 _MUTED = Lights(mic=MicLight.MUTED, off_hook=True)
@@ -68,14 +68,11 @@ class WordsError(ValueError):
 class Script:
     """The steps for one device, one after the other."""
 
-    def __init__(self, telephony: Telephony) -> None:
-        parts = (
-            (_MUTE, telephony.mute_button),
-            (_HOOK, telephony.hook_switch),
-            (_REJECT, telephony.reject),
-            (_LAST, True),
-        )
-        self._steps = [step for steps, there in parts if there for step in steps]
+    def __init__(self, can: Collection[str]) -> None:
+        """`can`: what the device can do, in the words of `HeadsetProtocol.can`."""
+        parts = {"mute button": _MUTE, "hook switch": _HOOK, "reject": _REJECT}
+        self._steps = [step for word, steps in parts.items() if word in can for step in steps]
+        self._steps += _LAST
         self.lights = self._steps[0].lights or DARK
 
     @property

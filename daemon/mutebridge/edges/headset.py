@@ -34,6 +34,7 @@ from mutebridge.attached_device import AttachedDevice, DeviceError, PressLimit, 
 from mutebridge.core.events import Device, Event
 from mutebridge.core.headset_protocol import HeadsetProtocol, Session
 from mutebridge.core.lights import Lights, MicLight
+from mutebridge.node_watch import NodeWatch
 
 MAX_REPORT_BYTES = 4096  # what is longer is cut: no button lies beyond
 # More than any headset sends; at full speed USB carries 1000 reports a second.
@@ -80,6 +81,7 @@ class Headset(AttachedDevice["_Node"]):
         super().__init__(device, port, feed, now, _log)
         self.protocol = protocol
         self._input_nodes = input_nodes
+        self._said_written = False
         # The session and its writer change together, under the lock; None: not open.
         self._lock = threading.Lock()
         self._session: Session | None = None
@@ -136,7 +138,8 @@ class Headset(AttachedDevice["_Node"]):
             paused = flood.paused_until > now
             due = [at for at in (wake_at, flood.paused_until if paused else None) if at is not None]
             inputs = self._input_nodes.fds if self._input_nodes is not None else ()
-            fds = dict.fromkeys(inputs, select.POLLIN) | {node.fd: 0 if paused else select.POLLIN}
+            listened = (fd for fd in (*inputs, node.watch.fd) if fd >= 0)
+            fds = dict.fromkeys(listened, select.POLLIN) | {node.fd: 0 if paused else select.POLLIN}
             ready = self._bell.wait(max(0.0, min(due) - now) if due else None, fds)
             if ready.get(node.fd, 0) & (select.POLLHUP | select.POLLERR):
                 raise DeviceError("unplugged")
@@ -145,7 +148,7 @@ class Headset(AttachedDevice["_Node"]):
                 self._deal(session.timed, writer, flood, now)
             if node.fd in ready and not paused:
                 self._read(node, session, writer, flood)
-            self._hear_of_lamps(ready, session, writer)
+            self._hear_of_lamps(ready, node, session, writer)
             self._take_new_name()
             if not noticed and (notice := getattr(session, "notice", None)) is not None:
                 noticed = True
@@ -182,10 +185,21 @@ class Headset(AttachedDevice["_Node"]):
         for event in events:
             self._feed(event)
 
-    def _hear_of_lamps(self, ready: Collection[int], session: Session, writer: "_Writer") -> None:
+    def _hear_of_lamps(self, ready: Collection[int], node: "_Node", session: Session, writer: "_Writer") -> None:
         """Somebody else switched a lamp of the device: what we wrote may be gone."""
         nodes = self._input_nodes
-        if nodes is not None and any(nodes.lamps_changed(fd) for fd in nodes.fds if fd in ready):
+        written = node.watch.fd in ready and node.watch.heard()
+        if written:
+            node.watch.deafen()  # until the lamps were written again: one that never stops writing costs no more
+            if not self._said_written:
+                self._said_written = True
+                _log.warning(
+                    "%s: another program writes to it, so its lights are written again: 'mutebridge doctor', as root,"
+                    " names it",
+                    self.device.name,
+                )
+        switched = nodes is not None and any(nodes.lamps_changed(fd) for fd in nodes.fds if fd in ready)
+        if written or switched:
             with self._lock:
                 writer.put(session.disturbed(self._now()))
 
@@ -272,6 +286,7 @@ class _Node:
     def __init__(self, path: str, descriptor: bytes) -> None:
         self._path = path
         self._device, self.fd = _open(path)
+        self.watch = NodeWatch(self.fd)
         if bytes(self._device.get_report_descriptor()) != descriptor:
             self.close()
             raise DeviceError(f"{path}: another device came in its place")
@@ -290,12 +305,16 @@ class _Node:
 
     def write(self, report: bytes) -> bool:
         """Return whether the device took it."""
+        self.watch.deafen()
         try:
             return bool(self._device.write(report) == len(report))
         except (OSError, ValueError):
             return False
+        finally:
+            self.watch.listen()
 
     def close(self) -> None:
+        self.watch.close()
         self._device.close()
 
 

@@ -43,6 +43,10 @@ class Model:
         self.told += self.headset.press(now)
         return self.headset.due(now)
 
+    def press_hook(self, now: float) -> Iterable[bytes]:
+        self.headset.press_hook(now)
+        return self.headset.due(now)
+
     def opened(self, now: float) -> Iterable[bytes]:
         self.headset.opened(now)
         return self.headset.due(now)
@@ -64,7 +68,13 @@ class Desk:
         self.broker = Mosquitto(directory, broker)
         self.softphone = SimulatedSoftphone()
         settings = BrokerSettings(host="127.0.0.1", port=self.broker.port)
-        self._controller = SessionController(STATION, set_mute=self.softphone.mute_mic, broker=settings)
+        self._controller = SessionController(
+            STATION,
+            set_mute=self.softphone.mute_mic,
+            answer=lambda _call_id: self.softphone.do("connect"),
+            hang_up=lambda _call_id: self.softphone.do("end"),
+            broker=settings,
+        )
         self.softphone.on_state_change = self._controller.call_changed
         self.softphone.on_mic_state_change = self._controller.mic_changed
         self._said: list[dict[str, Any]] = []

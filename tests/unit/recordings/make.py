@@ -10,8 +10,6 @@ import msgspec
 from mutebridge.core.headset_profile import GENERIC, HeadsetProfile
 from mutebridge.core.recording import Act, Did, Entry, RecordedDevice, line
 from mutebridge.core.recording_script import Script
-from mutebridge.core.report_descriptor import parse
-from mutebridge.core.telephony import Telephony
 from mutebridge.virtual_headset import ECHOING, JABRA, MAINTAINED, PLANTRONICS, Firmware, VirtualHeadset, descriptor
 
 FOLDER = Path(__file__).parent
@@ -41,7 +39,7 @@ class Desk:
         self.device = RecordedDevice.of(name, descriptor(firmware), profile)
         self._headset = VirtualHeadset(firmware)
         self._session = self.device.session(self.entries.append)
-        self._script = Script(Telephony.from_descriptor(parse(descriptor(firmware)), profile))
+        self._script = Script(self.device.protocol.can)
 
     def record(self) -> list[Entry]:
         self._headset.opened(self.now)

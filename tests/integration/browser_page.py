@@ -140,7 +140,7 @@ class Tab:
 
 
 class Chromium:
-    """One browser, one profile: its tabs share what they keep, as an agent's do."""
+    """One browser, one profile: its tabs share what they keep, as an agent's do. `options` are for its command line."""
 
     def __init__(self, *options: str) -> None:
         self._stack = ExitStack()

@@ -1,9 +1,12 @@
 /** A softphone page to try a button with: what a person sees of the call, the microphone, the presses. */
 import { readPairing, takePairing } from "./mutebridge-controller.js";
-import { makeSoftphone } from "./page_softphone.js";
 
+/** What `?adapter=` may choose; the first without it. */
+const SOFTPHONES = { simulated: "./page_softphone.js", "genesys-embeddable": "./page_genesys_embeddable.js" };
 const MAX_LINES = 200;
 const element = (id) => document.getElementById(id);
+const adapter = new URLSearchParams(location.search).get("adapter") ?? "simulated";
+const { makeSoftphone } = await import(Object.hasOwn(SOFTPHONES, adapter) ? SOFTPHONES[adapter] : SOFTPHONES.simulated);
 const softphone = makeSoftphone();
 let controller = null;
 
@@ -117,3 +120,6 @@ function start() {
   }
 }
 start();
+if (!Object.hasOwn(SOFTPHONES, adapter)) {
+  tellProblem(new Error(`adapter=${adapter}: there are ${Object.keys(SOFTPHONES).join(" and ")}`));
+}

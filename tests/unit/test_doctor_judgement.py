@@ -171,7 +171,7 @@ FAULTS: list[tuple[str, MachineFacts, State, str, str]] = [
     ("device", with_(devices=(), unused=2), WARNING, "(ports and HID devices here: 2)", "mutebridge devices"),
     ("device", button(usable=False, reason="no profile recognises it"), WARNING, "no profile recognises it", "devices"),
     ("device", button(there=False), WARNING, "not plugged in", "plug it in"),
-    ("device", headset(permitted=False), PROBLEM, "user mutebridge may not open it", "plug it in again"),
+    ("device", headset(permitted=False), PROBLEM, "user mutebridge may not open it", "systemctl reload"),
     (
         "device",
         msgspec.structs.replace(headset(permitted=False), udev_rules=()),
@@ -190,7 +190,7 @@ FAULTS: list[tuple[str, MachineFacts, State, str, str]] = [
         headset(event_nodes=(msgspec.structs.replace(KEY, permitted=False),)),
         WARNING,
         "mutebridge may not read its event node",
-        "install the udev rule",
+        "systemctl reload mutebridge",
     ),
     (
         "mute_key",

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,68 +10,46 @@ import pytest
 
 from mutebridge.doctor.facts import User
 from mutebridge.doctor.permission import READ, WRITE, allows, may_use
+from mutebridge.edges import access_list
+from mutebridge.edges.access_list import GROUP, GROUP_OBJ, MASK, OTHER, USER, USER_OBJ, Entries
 
 SOMEBODY = User(name="somebody", uid=1000, gids=frozenset({1000, 20}))
-OWNER, GROUP, OTHERS = (1000, 5), (5, 20), (5, 5)
+OWNER, GROUP_OF, OTHERS = (1000, 5), (5, 20), (5, 5)
 
 
-def access_list(*entries: tuple[int, int, int]) -> bytes:
-    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+NOBODY = 0xFFFFFFFF
 
 
-OWN, USER, OWN_GROUP, NAMED_GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
+def mode(bits: int) -> Entries:
+    return {(USER_OBJ, NOBODY): bits >> 6, (GROUP_OBJ, NOBODY): bits >> 3 & 7, (OTHER, NOBODY): bits & 7}
 
 
 @pytest.mark.parametrize(
-    ("mode", "owner", "acl", "may"),
+    ("owner", "entries", "may"),
     [
-        (0o600, OWNER, b"", True),
-        (0o060, OWNER, b"", False),  # the owner's bits count alone
-        (0o660, GROUP, b"", True),
-        (0o640, GROUP, b"", False),
-        (0o606, GROUP, b"", False),  # so do the group's
-        (0o606, OTHERS, b"", True),
-        (0o660, OTHERS, b"", False),
-        (
-            0o660,
-            OTHERS,
-            access_list((OWN, 6, 0), (USER, 6, 1000), (OWN_GROUP, 6, 0), (MASK, 6, 0), (OTHER, 0, 0)),
-            True,
-        ),
-        (
-            0o640,
-            OTHERS,
-            access_list((OWN, 6, 0), (USER, 6, 1000), (OWN_GROUP, 6, 0), (MASK, 4, 0), (OTHER, 0, 0)),
-            False,
-        ),
-        (0o660, OTHERS, access_list((OWN, 6, 0), (USER, 6, 7), (OWN_GROUP, 6, 0), (MASK, 6, 0), (OTHER, 0, 0)), False),
-        (
-            0o660,
-            OTHERS,
-            access_list((OWN, 6, 0), (OWN_GROUP, 0, 0), (NAMED_GROUP, 6, 20), (MASK, 6, 0), (OTHER, 0, 0)),
-            True,
-        ),
-        (
-            0o660,
-            OTHERS,
-            access_list((OWN, 6, 0), (OWN_GROUP, 0, 0), (NAMED_GROUP, 6, 21), (MASK, 6, 0), (OTHER, 6, 0)),
-            True,
-        ),
-        (
-            0o640,
-            OTHERS,
-            access_list((OWN, 6, 0), (OWN_GROUP, 0, 0), (NAMED_GROUP, 6, 20), (MASK, 4, 0), (OTHER, 6, 0)),
-            False,
-        ),
-        (0o660, OTHERS, b"not an access list", False),
+        (OWNER, mode(0o600), True),
+        (OWNER, mode(0o060), False),  # the owner's bits count alone
+        (GROUP_OF, mode(0o660), True),
+        (GROUP_OF, mode(0o640), False),
+        (GROUP_OF, mode(0o606), False),  # so do the group's
+        (OTHERS, mode(0o606), True),
+        (OTHERS, mode(0o660), False),
+        (OTHERS, mode(0o660) | {(USER, 1000): 6, (MASK, NOBODY): 6}, True),
+        (OTHERS, mode(0o660) | {(USER, 1000): 6, (MASK, NOBODY): 4}, False),
+        (OTHERS, mode(0o660) | {(USER, 7): 6, (MASK, NOBODY): 6}, False),
+        (OTHERS, mode(0o606) | {(USER, 1000): 0, (MASK, NOBODY): 6}, False),
+        (OTHERS, mode(0o600) | {(GROUP, 20): 6, (MASK, NOBODY): 6}, True),
+        (OTHERS, mode(0o606) | {(GROUP, 20): 6, (MASK, NOBODY): 4}, False),
+        (OTHERS, mode(0o606) | {(GROUP, 21): 0, (MASK, NOBODY): 6}, True),
+        (GROUP_OF, mode(0o660) | {(USER, 7): 6, (MASK, NOBODY): 4}, False),
     ],
 )
-def test_mode_and_access_list(mode: int, owner: tuple[int, int], acl: bytes, may: bool) -> None:
-    assert allows(SOMEBODY, mode, owner, acl, READ | WRITE) is may
+def test_mode_and_access_list(owner: tuple[int, int], entries: Entries, may: bool) -> None:
+    assert allows(SOMEBODY, owner, entries, READ | WRITE) is may
 
 
 def test_root_may_all() -> None:
-    assert allows(User(name="root", uid=0), 0, (5, 5), b"", READ | WRITE)
+    assert allows(User(name="root", uid=0), (5, 5), mode(0), READ | WRITE)
 
 
 @contextlib.contextmanager
@@ -91,8 +68,9 @@ def somebody(uid: int, gid: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o604, 0o640])
+@pytest.mark.parametrize("given_to", [None, 4002])
 @pytest.mark.parametrize("folder_mode", [0o700, 0o711])
-def test_the_kernel_agrees(mode: int, folder_mode: int) -> None:
+def test_the_kernel_agrees(mode: int, given_to: int | None, folder_mode: int) -> None:
     root = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as top:
         Path(top).chmod(0o755)
@@ -103,6 +81,8 @@ def test_the_kernel_agrees(mode: int, folder_mode: int) -> None:
         file.chmod(mode)
         if root:
             os.chown(file, 0, 4000)
+        if given_to is not None:
+            access_list.grant(str(file), given_to)
         folder.chmod(folder_mode)
         for uid, gid in ((4001, 4000), (4002, 4002)) if root else ((os.geteuid(), os.getegid()),):
             with somebody(uid, gid) if root else contextlib.nullcontext():

@@ -145,7 +145,7 @@ def _device(name: str, device: DeviceFacts, machine: MachineFacts) -> Finding:
 
 def _permission_remedy(machine: MachineFacts) -> str:
     if machine.udev_rules:
-        return "plug it in again, so that the udev rule is applied; if that does not help: udevadm test on its path"
+        return "sudo systemctl reload mutebridge gives it what it may have; so does plugging it in again"
     return "install the udev rule that comes with the service, then plug the device in again"
 
 
@@ -177,7 +177,7 @@ def _why_unkept(device: DeviceFacts, machine: MachineFacts) -> tuple[str, str] |
     if device.keeps_mute_key is KeepMuteKey.AUTO and not device.from_phone_mute:
         return "the key comes from another usage than Phone Mute", f"set keep_mute_key_from_desktop: on; {hwdb}"
     if not all(node.permitted for node in device.event_nodes if node.mutes):
-        return f"the user {machine.user.name} may not read its event node", f"install the udev rule; {hwdb}"
+        return f"the user {machine.user.name} may not read its event node", f"{_permission_remedy(machine)}; {hwdb}"
     return None
 
 

@@ -13,52 +13,53 @@ import struct
 _ATTRIBUTE = "system.posix_acl_access"
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")  # tag, permissions, id
-_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _NOBODY = 0xFFFFFFFF  # the id of an entry that names nobody
 _READ_WRITE = 6
 
-_Entries = dict[tuple[int, int], int]
+Entries = dict[tuple[int, int], int]
 
 
 def grant(path: str, group: int) -> bool:
     """Let a group read and write; return whether it could not before."""
-    entries = _read(path)
-    if entries.get((_GROUP, group)) == _READ_WRITE and entries.get((_MASK, _NOBODY)) == _READ_WRITE:
+    entries = read(path)
+    if entries.get((GROUP, group)) == _READ_WRITE and entries.get((MASK, _NOBODY)) == _READ_WRITE:
         return False
-    _write(path, entries | {(_GROUP, group): _READ_WRITE})
+    _write(path, entries | {(GROUP, group): _READ_WRITE})
     return True
 
 
 def revoke(path: str, group: int) -> bool:
     """Remove the entry of a group; return whether there was one."""
-    entries = _read(path)
-    if entries.pop((_GROUP, group), None) is None:
+    entries = read(path)
+    if entries.pop((GROUP, group), None) is None:
         return False
     _write(path, entries)
     return True
 
 
-def _read(path: str) -> _Entries:
+def read(path: str) -> Entries:
+    """Return what each entry, by its tag and its user or group, may; of a node without a list, what its mode says."""
     try:
         data = os.getxattr(path, _ATTRIBUTE, follow_symlinks=False)
     except OSError as error:
-        if error.errno != errno.ENODATA:
+        if error.errno not in (errno.ENODATA, errno.ENOTSUP):
             raise
         mode = stat.S_IMODE(os.lstat(path).st_mode)
-        return {(_USER_OBJ, _NOBODY): mode >> 6 & 7, (_GROUP_OBJ, _NOBODY): mode >> 3 & 7, (_OTHER, _NOBODY): mode & 7}
+        return {(USER_OBJ, _NOBODY): mode >> 6 & 7, (GROUP_OBJ, _NOBODY): mode >> 3 & 7, (OTHER, _NOBODY): mode & 7}
     if data[:4] != _VERSION or len(data) % _ENTRY.size != 4:
         raise OSError(errno.EINVAL, "an access list of an unknown kind", path)
     return {(tag, who): may for tag, may, who in _ENTRY.iter_unpack(data[4:])}
 
 
-def _write(path: str, entries: _Entries) -> None:
+def _write(path: str, entries: Entries) -> None:
     """Write the list, with the mask that hides nothing of it; one that names nobody becomes plain mode bits."""
-    entries = {key: may for key, may in entries.items() if key[0] != _MASK}
-    named = [may for (tag, _), may in entries.items() if tag in (_USER, _GROUP)]
+    entries = {key: may for key, may in entries.items() if key[0] != MASK}
+    named = [may for (tag, _), may in entries.items() if tag in (USER, GROUP)]
     if named:
-        mask = entries[_GROUP_OBJ, _NOBODY]
+        mask = entries[GROUP_OBJ, _NOBODY]
         for may in named:
             mask |= may
-        entries[_MASK, _NOBODY] = mask
+        entries[MASK, _NOBODY] = mask
     data = b"".join(_ENTRY.pack(tag, may, who) for (tag, who), may in sorted(entries.items()))
     os.setxattr(path, _ATTRIBUTE, _VERSION + data, follow_symlinks=False)

@@ -115,6 +115,8 @@ def test_each_missing_right_is_named(make_mosquitto: Callable[..., Mosquitto], t
     for name, topics in MISSING[missing].items():
         assert {about for about, state in found.states(name).items() if state is not State.OK} == topics
     assert Report.of(found.findings).state is State.PROBLEM
+    assert found.one("bridge").state is (State.CANNOT_TELL if missing == 0 else State.NOT_APPLICABLE)
+    assert found.one("controller").state is (State.WARNING if missing == 0 else State.CANNOT_TELL)
     assert all(each.remedy for each in found.findings if each.state is State.PROBLEM)
 
 
@@ -273,6 +275,17 @@ def test_what_a_controller_has_said(mosquitto: Mosquitto, leaves: dict[str, Any]
     assert (found.remedy is None) is (state is State.OK)
 
 
+def test_a_controller_that_is_gone_is_no_fault_while_another_one_is_there(mosquitto: Mosquitto) -> None:
+    tell(mosquitto, availability="offline")
+    subprocess.run(
+        ["mosquitto_pub", "-p", str(mosquitto.port), "-r", "-t", f"{P}/controller/new/availability", "-m", "online"],
+        check=True,
+    )
+    found = {each.about: each for each in diagnose(mosquitto.port).of("controller")}
+    assert found["page"].state is State.OK
+    assert found["new"].state is State.WARNING  # it has no call state yet
+
+
 def test_a_retained_command_is_named(mosquitto: Mosquitto) -> None:
     tell(mosquitto, availability="online", call="disconnected", command={"request_id": "old"})
     found = diagnose(mosquitto.port).of("controller")
@@ -288,8 +301,7 @@ def test_a_controller_in_a_call_is_listened_to(mosquitto: Mosquitto) -> None:
         try:
             controller.call_changed("connected", call_id="42")
             controller.mic_changed(muted=False)
-            desk.hear("availability", lambda m: m.payload == "online")
-            desk.hear("mic", lambda m: m["muted"] is False)
+            desk.hear("mic", lambda m: m.data is not None and m["muted"] is False)
             began = time.monotonic()
             found = diagnose(mosquitto.port).one("controller")
         finally:

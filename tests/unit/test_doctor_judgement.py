@@ -332,3 +332,8 @@ def test_colours_are_for_terminals() -> None:
 
 def test_what_is_unknown_is_not_called_well() -> None:
     assert "as far as can be told; unknown: 1." in Report.of([Finding("clock", CANNOT_TELL, "?")]).as_text(80)
+
+
+def test_a_device_cannot_speak_to_the_terminal() -> None:
+    text = Report.of([Finding("device", OK, "it is open", about="\033]0;mine\007 Phones\nat")]).as_text(80)
+    assert "ok       device         ?]0;mine? Phones at: it is open" in text

@@ -25,7 +25,7 @@ from mutebridge.doctor import broker_judgement, judgement
 from mutebridge.doctor.broker_visit import visit_broker
 from mutebridge.doctor.facts import BrokerFacts, ConfigFacts, MachineFacts, ServiceFacts
 from mutebridge.doctor.findings import Finding, Report, State
-from mutebridge.doctor.machine import ask_systemd, look
+from mutebridge.doctor.machine import UNIT, ask_systemd, look
 
 TIMEOUT_S = 10.0
 _MIN_TIMEOUT_S, _MAX_TIMEOUT_S = 1.0, 600.0
@@ -111,9 +111,13 @@ def _said(error: ConfigError) -> tuple[str, ...]:
 
 
 def _with_password(config: Config, service: ServiceFacts) -> Config:
-    """Let a password that systemd gives the service be read from where systemd reads it."""
-    path = service.credentials.get(config.broker.password_credential or "")
-    if path is None or os.environ.get("CREDENTIALS_DIRECTORY"):
+    """Let a password that systemd gives the service be read where the service reads it, or else where systemd does."""
+    name = config.broker.password_credential
+    if name is None or os.environ.get("CREDENTIALS_DIRECTORY"):
+        return config
+    given = Path("/run/credentials", UNIT, name)
+    path = str(given) if os.access(given, os.R_OK) else service.credentials.get(name)
+    if path is None:
         return config
     broker = msgspec.structs.replace(config.broker, password_credential=None, password_file=path)
     return msgspec.structs.replace(config, broker=broker)

@@ -17,13 +17,12 @@ NOT_APPLICABLE, CANNOT_TELL = State.NOT_APPLICABLE, State.CANNOT_TELL
 CHECKS = ("broker", "certificate", "publish", "subscribe", "bridge", "controller")
 CERTIFICATE_DAYS = 14
 _DAY_MS = 24 * 3600 * 1000
-_HEARTBEATS = 2.5  # after so many without one, the bridge no longer believes the mic state
 
 _REMEDIES = {
     ProblemKind.UNKNOWN_HOST: "set broker.host to a name that this machine can look up: getent hosts NAME",
     ProblemKind.CONNECTION_REFUSED: "start the broker (on its machine: systemctl status mosquitto), or set broker.port",
     ProblemKind.UNREACHABLE: "look at the network and the firewall, or set broker.host",
-    ProblemKind.PASSWORD_UNREADABLE: "put the password there, readable for the service's user",
+    ProblemKind.PASSWORD_UNREADABLE: "put the password there",
     ProblemKind.NOT_AUTHORISED: "set broker.username and its password as the broker has them",
     ProblemKind.CLIENT_ID_TAKEN: "take use_username_as_clientid out of the broker's configuration",
     ProblemKind.SILENT: "restart the broker, or set broker.host and broker.port",
@@ -32,6 +31,7 @@ _REMEDIES = {
 }
 _OTHER_REMEDY = "look at the broker's log"
 _TLS_REMEDY = "set broker.tls, or the broker's certificate, so: openssl s_client -connect HOST:PORT shows it"
+_READ_FIRST = "mend what may not be published or read first"
 _RIGHTS = "give the bridge's user this right: config/mosquitto.acl has all that it needs"
 
 
@@ -79,9 +79,15 @@ def _connection(broker: BrokerFacts, machine: MachineFacts | None) -> Finding:
             name, OK, f"answers{who}, MQTT {visit.protocol}, in {visit.connected_in_s * 1000:.0f} ms", about=about
         )
     assert visit.problem is not None
-    if visit.problem.kind is ProblemKind.PASSWORD_UNREADABLE and machine is not None and not machine.root:
+    if machine is not None and not machine.root and _is_secret(visit.problem):
         return Finding(name, CANNOT_TELL, visit.problem.message, "run it as root: sudo mutebridge doctor", about)
     return Finding(name, PROBLEM, visit.problem.message, _remedy(visit.problem, broker), about)
+
+
+def _is_secret(problem: Problem) -> bool:
+    """Whether it is something that only the service's user and root may read, as is right."""
+    forbidden = problem.kind is ProblemKind.TLS and problem.message.endswith("Permission denied")
+    return problem.kind is ProblemKind.PASSWORD_UNREADABLE or forbidden
 
 
 def _remedy(problem: Problem, broker: BrokerFacts) -> str:
@@ -111,7 +117,8 @@ def _publishing(broker: BrokerFacts) -> Iterator[Finding]:
         answer = broker.visit.published.get(topic)
         # MQTT 3.1.1 has one answer for all messages.
         proven = topic in heard or (answer is Answer.ACCEPTED and broker.visit.protocol == "5")
-        yield _right("publish", shown, answer, proven=proven, unproven="accepted, but it did not come back")
+        unproven = "accepted, but it does not come back: publishing or reading it is forbidden"
+        yield _right("publish", shown, answer, proven=proven, unproven=unproven)
 
 
 def _right(name: str, about: str, answer: Answer | None, *, proven: bool, unproven: str) -> Finding:
@@ -122,7 +129,7 @@ def _right(name: str, about: str, answer: Answer | None, *, proven: bool, unprov
     if answer is Answer.HUNG_UP:
         return Finding(name, PROBLEM, "the broker ends the connection over it", _RIGHTS, about)
     if answer is Answer.ACCEPTED:
-        return Finding(name, PROBLEM, f"{unproven}: publishing or reading it is forbidden", _RIGHTS, about)
+        return Finding(name, PROBLEM, unproven, _RIGHTS, about)
     return Finding(name, CANNOT_TELL, "the broker did not answer in time", "try again; then look at its log", about)
 
 
@@ -138,9 +145,10 @@ def _subscribing(broker: BrokerFacts) -> Iterator[Finding]:
         if answer is Answer.ACCEPTED and not proven and (not of_controllers or not could_publish):
             # Nothing could come back that would have proved it.
             finding = "granted, which proves nothing, and nothing came"
-            yield Finding("subscribe", CANNOT_TELL, finding, "mend what may not be published first", topic_filter)
+            yield Finding("subscribe", CANNOT_TELL, finding, _READ_FIRST, topic_filter)
         else:
-            yield _right("subscribe", topic_filter, answer, proven=proven, unproven="granted, but nothing comes")
+            unproven = "granted, but nothing comes: reading it is forbidden"
+            yield _right("subscribe", topic_filter, answer, proven=proven, unproven=unproven)
 
 
 def _matches(topic_filter: str, topic: str) -> bool:
@@ -155,6 +163,8 @@ def _bridge(broker: BrokerFacts, machine: MachineFacts | None) -> Finding:
     name, about = "bridge", f"station {broker.topics.station}"
     online = _last(broker, broker.topics.bridge_availability) == b"online"
     runs = machine is not None and machine.daemon_runs
+    if not any(each.topic == broker.topics.bridge_availability for each in broker.visit.heard):
+        return Finding(name, CANNOT_TELL, "its availability cannot be read", _READ_FIRST, about)
     if online and (runs or machine is None):
         return Finding(name, OK, "online", about=about)
     if online:
@@ -177,9 +187,12 @@ def _last(broker: BrokerFacts, topic: str) -> bytes:
 def _controllers(broker: BrokerFacts) -> Iterator[Finding]:
     name = "controller"
     names = sorted({each for heard in broker.visit.heard if (each := _controller_of(broker, heard.topic))})
+    online = any(_last(broker, broker.topics.controller(each, "availability")) == b"online" for each in names)
     for controller in names:
-        yield from _controller(broker, controller)
-    if not names:
+        yield from _controller(broker, controller, one_is_online=online)
+    if not names and broker.proof_of_reading not in {each.topic for each in broker.visit.heard}:
+        yield Finding(name, CANNOT_TELL, "what they say cannot be read", _READ_FIRST)
+    elif not names:
         finding = f"none has said anything for station {broker.topics.station}"
         yield Finding(name, WARNING, finding, "start the softphone; give it this station, this prefix and this broker")
 
@@ -203,7 +216,7 @@ class _Said(msgspec.Struct, kw_only=True):
     mic_is_live: bool
 
 
-def _controller(broker: BrokerFacts, controller: str) -> Iterator[Finding]:
+def _controller(broker: BrokerFacts, controller: str, *, one_is_online: bool) -> Iterator[Finding]:
     name, about = "controller", controller
     commands = broker.topics.controller(controller, "command")
     if any(each.retained and each.topic == commands and each.payload for each in broker.visit.heard):
@@ -214,7 +227,10 @@ def _controller(broker: BrokerFacts, controller: str) -> Iterator[Finding]:
     except PayloadError as error:
         yield Finding(name, PROBLEM, str(error), "mend the controller: config/contract has what is allowed", about)
         return
-    yield _alive(broker, about, said)
+    if said.online is False and one_is_online:
+        yield Finding(name, OK, "offline, but another one is online", about=about)
+    else:
+        yield _alive(broker, about, said)
 
 
 def _said(broker: BrokerFacts, controller: str) -> _Said:

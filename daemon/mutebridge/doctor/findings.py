@@ -87,13 +87,18 @@ def _folded(findings: Sequence[Finding]) -> list[Finding]:
 def _shown(finding: Finding, width: int, *, coloured: bool) -> list[str]:
     word = _WORDS[finding.state]
     indent = " " * (_WORD_WIDTH + _NAME_WIDTH)
-    said = f"{finding.about}: {finding.finding}" if finding.about else finding.finding
+    said = _harmless(f"{finding.about}: {finding.finding}" if finding.about else finding.finding)
     lines = _wrapped(f"{word:<{_WORD_WIDTH}}{finding.name:<{_NAME_WIDTH}}", indent, said, width)
     if finding.remedy:
-        lines += _wrapped(f"{indent}> ", f"{indent}  ", finding.remedy, width)
+        lines += _wrapped(f"{indent}> ", f"{indent}  ", _harmless(finding.remedy), width)
     if coloured and (colour := _COLOURS.get(finding.state)):
         lines[0] = f"\033[{colour}m{word}\033[0m" + lines[0][len(word) :]
     return lines
+
+
+def _harmless(text: str) -> str:
+    """What devices and programs call themselves says nothing to the terminal."""
+    return "".join(each if each.isprintable() or each.isspace() else "?" for each in text)
 
 
 def _wrapped(first: str, indent: str, text: str, width: int) -> list[str]:

@@ -39,11 +39,13 @@ def chromium() -> Iterator[Chromium]:
 
 
 class _Foreign(http.server.BaseHTTPRequestHandler):
-    """Somebody's page; it may do what the browser lets it."""
+    """Somebody's page; it may do what the browser lets it, /public what it lets a page of the internet."""
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
+        if self.path == "/public":
+            self.send_header("Content-Security-Policy", "treat-as-public-address")
         self.end_headers()
         self.wfile.write(b"<!doctype html><title>elsewhere</title>")
 
@@ -69,8 +71,13 @@ class Workstation:
     def __init__(self, broker: LocalBroker, page: PageServer, credentials: CredentialsFile) -> None:
         self.broker, self.page = broker, page
         self.websocket = f"ws://127.0.0.1:{broker.websocket_port}"
-        self.pairing = pair.new_pairing(self.websocket, "desk", "page", "mutebridge/v1")
-        pair.issue(self.pairing, credentials, page.origins)
+        self.pairing = self.pair(credentials, "page", *page.origins)
+        self.credentials = credentials
+
+    def pair(self, credentials: CredentialsFile, name: str, *origins: str) -> Pairing:
+        pairing = pair.new_pairing(self.websocket, "desk", name, "mutebridge/v1")
+        pair.issue(pairing, credentials, origins)
+        return pairing
 
 
 @pytest.fixture
@@ -106,6 +113,19 @@ def test_a_foreign_page_gets_no_websocket_even_with_the_password(
     assert page.evaluate(TRY, [workstation.websocket, packet]) == "not opened"
     by_another_name = workstation.websocket.replace("127.0.0.1", "localhost")
     assert page.evaluate(TRY, [by_another_name, packet]) == "not opened"
+
+
+def test_a_paired_page_of_the_internet_needs_the_persons_permission_too(
+    chromium: Chromium, workstation: Workstation, foreign: str
+) -> None:
+    """Chromium asks whether it may reach this machine; without a window nobody answers."""
+    pairing = workstation.pair(workstation.credentials, "softphone", foreign.rstrip("/"))
+    page = chromium.open(f"{foreign}public").page
+    attempt = [workstation.websocket, connect_packet(pairing)]
+    assert page.evaluate(TRY, attempt) == "not opened"
+    chromium.context.grant_permissions(["local-network-access"], origin=foreign.rstrip("/"))
+    assert page.evaluate(TRY, attempt) == ACCEPTED
+    chromium.context.clear_permissions()
 
 
 def test_a_page_without_an_origin_gets_no_websocket(chromium: Chromium, workstation: Workstation) -> None:

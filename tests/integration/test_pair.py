@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import queue
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,6 +118,23 @@ def test_a_wrong_configuration_and_a_broken_file_are_told(tmp_path: Path) -> Non
     assert "is not what `mutebridge pair` writes" in pair(directory=tmp_path, status=os.EX_DATAERR).stderr
 
 
+def test_a_file_is_not_sought_behind_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/controllers.json").symlink_to(tmp_path / "elsewhere")
+    assert "symbolic link" in pair("--json", directory=tmp_path, status=os.EX_CANTCREAT).stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_made_by_root_the_file_is_the_services_whose_folder_it_is(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    os.chown(tmp_path / "state", 4321, 1234)
+    for _ in range(2):
+        pair("--json", directory=tmp_path)
+        status = (tmp_path / "state/controllers.json").stat()
+        assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (4321, 1234, 0o600)
+
+
 def test_without_a_websocket_port_no_page_is_paired(tmp_path: Path) -> None:
     config = "{station: desk, embedded_broker: {websocket_port: 0}}"
     assert "websocket_port" in pair(directory=tmp_path, status=os.EX_USAGE, config=config).stderr
@@ -212,6 +230,18 @@ def test_the_controller_library_gets_in_by_its_environment(desk: Desk) -> None:
     )
     with controller:
         assert happened.get(timeout=DEADLINE_S).what == "up"
+
+
+@pytest.mark.broker
+def test_the_simulator_gets_in_by_its_environment(desk: Desk) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE), **desk.pair("--name", "simulated")}
+    command = [sys.executable, "-m", "mutebridge", "simulate", "--json", "--paired", "--script", "ring"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    assert '"state": "up"' in done.stdout
+    del environ["MUTEBRIDGE_PASSWORD"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == os.EX_USAGE
+    assert "MUTEBRIDGE_PASSWORD: not set" in done.stderr
 
 
 @pytest.mark.broker

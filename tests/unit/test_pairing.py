@@ -9,7 +9,7 @@ import pytest
 
 from mutebridge.controller import paired_from_environment
 from mutebridge.core.pairing import Pairing
-from mutebridge.core.password_hash import fits, hash_of
+from mutebridge.core.password_hash import fits, hash_of, same
 from mutebridge.core.web_page import is_own_host, origin_of
 from mutebridge.edges.local_broker import EmbeddedBrokerSettings
 
@@ -162,3 +162,8 @@ def test_configured_origins_are_origins() -> None:
     for wrong in ("https://a.example.com/agent", "*", "a.example.com"):
         with pytest.raises(ValueError, match="origin"):
             EmbeddedBrokerSettings(origins=(wrong,))
+
+
+def test_passwords_are_compared_whole() -> None:
+    assert same("s3cret-ü", "s3cret-ü")
+    assert not same("s3cret", "s3cret-ü")

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from mutebridge.controller.paired import Paired, paired_from_environment
 from mutebridge.controller.session_controller import Happening, Refused, SessionController
 from mutebridge.controller.softphone import MUTE_SCOPE, NotNowError, OperationNotAllowed, SimulatedSoftphone
 from mutebridge.core.contract import DEFAULT_PREFIX, CommandError
@@ -422,6 +423,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--script", metavar="COMMANDS", help="play these, then end: 'ring; wait 1; connect; wait 60'")
     parser.add_argument("--for-seconds", type=float, metavar="SECONDS", help="end after this time, not before")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
+    parser.add_argument(
+        "--paired",
+        action="store_true",
+        help="be who `mutebridge pair --env` says in the environment: its station, name, prefix and broker",
+    )
     broker = parser.add_argument_group("broker")
     broker.add_argument("--host", default="localhost", help="default: %(default)s")
     broker.add_argument("--port", type=int, help="default: 1883, with TLS 8883")
@@ -450,12 +456,15 @@ def main(args: argparse.Namespace) -> int:
             tls=tls,
             allow_plaintext=args.allow_plaintext,
         )
+        paired = Paired(station=args.station, name=args.name, prefix=args.prefix, broker=broker)
+        if args.paired:
+            paired = paired_from_environment()
         return run_simulator(
-            station=args.station,
-            name=args.name,
-            prefix=args.prefix,
+            station=paired.station,
+            name=paired.name,
+            prefix=paired.prefix,
             heartbeat_s=args.heartbeat,
-            broker=broker,
+            broker=paired.broker,
             script=args.script,
             as_json=args.json,
             for_seconds=args.for_seconds,

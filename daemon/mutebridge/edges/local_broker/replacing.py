@@ -1,6 +1,7 @@
 """Changes a file of credentials as a whole, so that who reads it meanwhile finds the old or the new one."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -14,10 +15,12 @@ def change(path: Path, changed: Callable[[str], str]) -> bool:
     """Write what `changed` makes of the file's text, "" where there is none; return whether that is another one.
 
     The file keeps its owner with its permissions. A new one is for its owner only, who is the folder's, so that root
-    can give a service its file. Changes by several processes follow one another. OSError as of any file.
+    can give a service its file. Changes by several processes follow one another. OSError as of any file, also for a
+    symbolic link: where it leads is the choice of whose folder it is in, who need not be who is asking.
     """
-    path = path.resolve()  # a symbolic link stays one
     with _locked(path.parent):
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "is a symbolic link; name the file itself", str(path))
         before = read(path)
         after = changed(before or "")
         if after == (before or ""):
@@ -50,7 +53,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _replace(path: Path, text: str) -> None:
     try:
-        model, mode = path.stat(), None
+        model, mode = path.lstat(), None
     except FileNotFoundError:
         model, mode = path.parent.stat(), 0o600
     new = path.with_name(f".{path.name}.{os.getpid()}")

@@ -125,7 +125,7 @@ class GenesysCloud:
         """Nothing has happened yet."""
         self.scopes = {MUTE_SCOPE, "notifications", "users:readonly"}
         self.refusal: tuple[int, dict[str, Any]] | None = None
-        self.before_patch: Callable[[], None] = lambda: None
+        self.before_patch: Callable[[], object] = lambda: None
         self.conversations: dict[str, Conversation] = {}
         self.requests: Record[Request] = Record("what the SDK asked of the API")
         self.stanzas: Record[str] = Record("what the SDK sent by XMPP")

@@ -1,5 +1,6 @@
 """The adapters of the Genesys SDKs in a real browser, with the real daemon, a real broker and a button on a pty."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,22 @@ def test_the_webrtc_sdk_plays_the_timeline(tmp_path: Path, broker: WebSocketBrok
         phone.connect(pairing(broker.websocket_port))
         played = controller_timeline.play(station, WebrtcFar(phone))
     assert played == [str(step) for step in controller_timeline.read()]
+
+
+@needs_npm
+def test_a_genesys_cloud_that_takes_more_than_a_second_confirms_still(
+    tmp_path: Path, broker: WebSocketBroker, station: Station
+) -> None:
+    with workplace(tmp_path) as place, place.softphone() as phone:
+        phone.connect(pairing(broker.websocket_port))
+        far = WebrtcFar(phone)
+        far.do("ring")
+        far.do("connect")
+        station.wait_told("live")
+        phone.cloud.before_patch = lambda: threading.Event().wait(1.2)
+        station.press()
+        assert station.wait_event("confirmed").get("latency_ms") > 1200
+        assert far.is_muted()
 
 
 def test_a_press_while_ringing_never_asks_the_sdk(embeddable: Tab, station: Station) -> None:

@@ -91,6 +91,7 @@ class Twin(ControllerProtocol):
             prefix=settings["prefix"],
             clock={"wallMs": clock.wall_ms, "monotonicS": clock.monotonic_s},
             heartbeatS=settings.get("heartbeat_s", 5),
+            confirmTimeoutS=settings.get("confirm_timeout_s"),
             can=[action.value for action in can],
         )
         self._compare([], [])

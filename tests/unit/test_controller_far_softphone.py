@@ -1,18 +1,9 @@
-"""What only the Python controller has: time for a softphone that is far away."""
+"""What only the Python controller says: for how long a softphone that is far away is still wanted to act."""
 
 import pytest
 from tests.unit.test_controller_protocol import Phone
 
 from mutebridge.core.contract import CallState
-
-
-def test_a_softphone_may_take_longer_to_confirm() -> None:
-    phone = Phone(confirm_timeout_s=1.8).connect().call(CallState.CONNECTED).mic(False)
-    request = phone.command(muted=True)
-    phone.begin().returned().sleep(1.7)
-    assert request not in phone.results()
-    phone.mic(True)
-    assert phone.results()[request] == "ok"
 
 
 def test_a_command_is_wanted_until_its_expiry_its_answer_or_the_end_of_the_call() -> None:

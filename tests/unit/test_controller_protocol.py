@@ -744,3 +744,12 @@ def test_a_microphone_that_is_not_known_any_more_is_deleted_and_said_again_when_
     assert phone.protocol.wake_at() is None, "no heartbeat claims what nobody knows"
     phone.mic(True)
     assert phone.retained["mic"]["muted"] is True
+
+
+def test_a_softphone_may_take_longer_to_confirm() -> None:
+    phone = Phone(confirm_timeout_s=1.8).connect().call(CallState.CONNECTED).mic(False)
+    request = phone.command(muted=True)
+    phone.begin().returned().sleep(1.7)
+    assert request not in phone.results()
+    phone.mic(True)
+    assert phone.results()[request] == "ok"

@@ -44,13 +44,15 @@ export interface SessionControllerOptions {
   prefix?: string;
   /** how often the microphone's state is repeated in a call, seconds; default 5 */
   heartbeatS?: number;
+  /** how long a softphone may take to say that it did what it was told, seconds; default 1, and a press expires after 2 */
+  confirmTimeoutS?: number;
   /** true, the default: of several tabs one leads, the others wait for it to close. false: connect in any case */
   lead?: boolean;
   /** allow `ws:` to another machine, where everyone on the way can read the password; default false */
   allowPlaintext?: boolean;
   /**
    * Mute or unmute. Called only while a call is connected, one call at a time. It need not wait for the effect: within
-   * a second `micChanged` must say that the microphone did as it was told, from inside or from anywhere else. Throw
+   * `confirmTimeoutS` `micChanged` must say that the microphone did as it was told, from inside or from anywhere else. Throw
    * `Refused` to refuse; any other exception counts as `failed`. An exception means that the microphone was left as it
    * was.
    */
@@ -121,8 +123,11 @@ export class SessionController extends EventTarget {
   stop(): Promise<void>;
   /** Say what a call does. With several calls, give each an id that is never used again, of 1 to 256 characters. */
   callChanged(state: CallState | (string & {}), callId?: string | null): void;
-  /** Say what the microphone does: whenever it changes, and once in every new call. Nothing else is shown. */
-  micChanged(muted: boolean): void;
+  /**
+   * Say what the microphone does: whenever it changes, and once in every new call; null when it is not known any more.
+   * Nothing else is shown.
+   */
+  micChanged(muted: boolean | null): void;
   readonly status: Readonly<Status>;
   addEventListener<K extends keyof SessionControllerEvents>(
     type: K,

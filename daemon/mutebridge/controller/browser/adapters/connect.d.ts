@@ -9,6 +9,7 @@ export interface ConnectOptions {
   /** Instead of the pairing's. */
   name?: string;
   heartbeatS?: number;
+  confirmTimeoutS?: number;
   lead?: boolean;
   allowPlaintext?: boolean;
 }

@@ -65,12 +65,8 @@ export function follow(client, controller) {
     const muted = readMic(said);
     if (call === "disconnected") callIs(client.getState());
     if (call === "disconnected") return; // said between two calls, it is about neither
-    if (muted !== null) controller.micChanged(muted);
-    else {
-      console.warn("mutebridge: onMicStateChange said what cannot be read, so the microphone is unknown", said);
-      controller.callChanged("disconnected"); // forgets it
-      controller.callChanged(call);
-    }
+    if (muted === null) console.warn("mutebridge: onMicStateChange said what cannot be read: unknown", said);
+    controller.micChanged(muted);
   };
 
   client.on("stateChange", onState);

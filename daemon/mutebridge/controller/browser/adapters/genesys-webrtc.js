@@ -28,6 +28,8 @@ export const MUTE_SCOPES = ["conversations"];
 /** @typedef {import("./connect.js").Followed} Followed */
 /** @typedef {{state: string, muted: boolean | null}} Call */
 
+/** A mute travels to Genesys Cloud, and the notification back; a press expires after two seconds. */
+const CONFIRM_TIMEOUT_S = 1.8;
 /** Characters of what Genesys Cloud says that a person gets to read. */
 const MAX_TEXT = 500;
 const PENDING = ["alerting", "contacting"];
@@ -46,7 +48,7 @@ const WORDS = {
 export function connectGenesysWebrtc(sdk, { scopes, ...options }) {
   const conversations = new Conversations(sdk, scopes);
   return connect(
-    options,
+    { confirmTimeoutS: CONFIRM_TIMEOUT_S, ...options },
     (muted, callId) => conversations.setMute(muted, callId),
     (controller) => conversations.follow(controller),
   );
@@ -224,8 +226,8 @@ export class Conversations {
     const id = this.#microphoneOf();
     if (this.#toldMic?.id !== id) this.#toldMic = null; // the controller forgets it with the call
     const muted = id === undefined ? null : (this.#told.get(id)?.muted ?? null);
-    if (id === undefined || muted === null || this.#toldMic?.muted === muted) return;
-    this.#toldMic = { id, muted };
+    if (id === undefined || muted === (this.#toldMic?.muted ?? null)) return;
+    this.#toldMic = muted === null ? null : { id, muted };
     controller.micChanged(muted);
   }
 
@@ -235,17 +237,10 @@ export class Conversations {
    * @param {Call} call
    */
   #tellCall(controller, id, { state, muted }) {
-    const told = this.#told.get(id);
-    const forget = told !== undefined && told.muted !== null && muted === null;
-    if (forget || state === "disconnected") {
-      if (this.#toldMic?.id === id) this.#toldMic = null;
-      this.#told.delete(id);
-      if (told) controller.callChanged("disconnected", id); // what was said of its microphone ends with it
-    }
-    if (state === "disconnected") return;
-    const changed = forget || told?.state !== state;
+    const changed = this.#told.get(id)?.state !== state;
     if (changed) this.#told.delete(id); // the latest change stands last
-    this.#told.set(id, { state, muted });
+    if (state !== "disconnected") this.#told.set(id, { state, muted });
+    else if (this.#toldMic?.id === id) this.#toldMic = null;
     if (changed) controller.callChanged(state, id);
   }
 

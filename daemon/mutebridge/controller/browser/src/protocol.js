@@ -26,6 +26,7 @@
  * @typedef {{wallMs: number, monotonicS: number}} Clock
  * @typedef {{
  *   station: string, name: string, epoch: string, clock: Clock, prefix: string, heartbeatS: number, can: Action[],
+ *   confirmTimeoutS?: number,
  * }} Settings
  * @typedef {{state: CallState, callId: string | null}} Call
  * @typedef {{error: CommandError, detail: string}} Refusal
@@ -35,7 +36,7 @@ import {
   CommandProblem, decodeAvailability, decodeCommand, isId, lengthOf, topicsOf,
 } from "./contract.js";
 
-/** How long a command in flight may wait for the microphone to say that it changed. */
+/** How long a command in flight may wait for the microphone to say that it changed, unless it is told otherwise. */
 export const CONFIRM_TIMEOUT_S = 1;
 /** A command that would stay valid for longer is refused: the contract says two seconds. */
 const MAX_EXPIRY_AHEAD_S = 60;
@@ -177,7 +178,10 @@ export class ControllerProtocol {
     return [...this.#giveUpWithoutCall(), ...this.#publishCall(now), ...this.#publishMic(now)];
   }
 
-  /** The softphone says what the microphone does. @param {boolean} muted @param {number} now @returns {Effect[]} */
+  /**
+   * The softphone says what the microphone does; null: it does not know any more.
+   * @param {boolean | null} muted @param {number} now @returns {Effect[]}
+   */
   micChanged(muted, now) {
     const changed = muted !== this.mic;
     this.mic = muted;
@@ -185,7 +189,7 @@ export class ControllerProtocol {
     // The first change to what the command in flight asks for is its own, any other is a hand's.
     if (command?.action === "set_mute" && command.muted === muted) return this.#succeed(command, now);
     const effects = this.#publishMic(now);
-    if (changed) this.#handSeq = this.seq;
+    if (changed && muted !== null) this.#handSeq = this.seq;
     return effects;
   }
 
@@ -203,7 +207,7 @@ export class ControllerProtocol {
       return this.#succeed(command, now);
     }
     this.#softphoneBusy = true;
-    this.#inFlight = { command, callId: this.#call.callId, deadline: now + CONFIRM_TIMEOUT_S };
+    this.#inFlight = { command, callId: this.#call.callId, deadline: now + this.#confirmTimeoutS };
     return [/** @type {Effect} */ ({ kind: "perform", command })];
   }
 
@@ -230,7 +234,7 @@ export class ControllerProtocol {
     const effects = [];
     if (this.#inFlight && now >= this.#inFlight.deadline) {
       const what = this.#softphoneBusy ? "did not return" : "returned, but the softphone reported no change";
-      const detail = `the softphone's callback ${what} within ${CONFIRM_TIMEOUT_S} s`;
+      const detail = `the softphone's callback ${what} within ${this.#confirmTimeoutS} s`;
       effects.push(...this.#giveUp({ error: "failed", detail }));
     }
     if (this.#next && !this.ready && this.#at(now) >= this.#next.expires_at) {
@@ -321,6 +325,10 @@ export class ControllerProtocol {
     if (!this.up) return [];
     const payload = message ? JSON.stringify(message, (_key, value) => value ?? undefined) : "";
     return [{ kind: "publish", topic, payload, retain }];
+  }
+
+  get #confirmTimeoutS() {
+    return this.#settings.confirmTimeoutS ?? CONFIRM_TIMEOUT_S;
   }
 
   #unmuting() {

@@ -11,7 +11,7 @@
  * @typedef {{connected: boolean, leading: boolean, bridge: "online" | "offline" | "unknown", problem: string}} Status
  * @typedef {{
  *   broker: string, station: string, name?: string, username?: string, password?: string, prefix?: string,
- *   heartbeatS?: number, lead?: boolean, allowPlaintext?: boolean,
+ *   heartbeatS?: number, confirmTimeoutS?: number, lead?: boolean, allowPlaintext?: boolean,
  *   setMute: (muted: boolean, callId: string) => unknown,
  *   answer?: (callId: string) => unknown,
  *   hangUp?: (callId: string) => unknown,
@@ -63,6 +63,7 @@ export class SessionController extends EventTarget {
     this.#options = options;
     this.#protocol = new ControllerProtocol({
       station, name, prefix, heartbeatS,
+      confirmTimeoutS: options.confirmTimeoutS,
       epoch: newEpoch(),
       clock: { wallMs: Date.now(), monotonicS: this.#clock.now() },
       can: [
@@ -110,9 +111,14 @@ export class SessionController extends EventTarget {
     this.#carryOut(this.#protocol.callChanged(callState(state), callId, this.#clock.now()));
   }
 
-  /** Say what the microphone does: whenever it changes, and once in every new call. @param {boolean} muted */
+  /**
+   * Say what the microphone does: whenever it changes, and once in every new call; null when it is not known any more.
+   * @param {boolean | null} muted
+   */
   micChanged(muted) {
-    if (typeof muted !== "boolean") throw new TypeError(`micChanged(${muted}): true for muted, or false`);
+    if (muted !== null && typeof muted !== "boolean") {
+      throw new TypeError(`micChanged(${muted}): true for muted, false, or null for unknown`);
+    }
     this.#carryOut(this.#protocol.micChanged(muted, this.#clock.now()));
   }
 

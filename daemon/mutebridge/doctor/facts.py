@@ -126,7 +126,7 @@ class MachineFacts(Facts, frozen=True, kw_only=True):
     modem_manager: bool = False
     braille: tuple[BrailleFacts, ...] = ()
     udev: bool = False
-    udev_rules: tuple[str, ...] = ()
+    udev_rule: str | None = None
     clock_synchronised: bool | None = None
     tls: bool = False
     libraries: tuple[Library, ...] = ()

@@ -144,7 +144,7 @@ def _device(name: str, device: DeviceFacts, machine: MachineFacts) -> Finding:
 
 
 def _permission_remedy(machine: MachineFacts) -> str:
-    if machine.udev_rules:
+    if machine.udev_rule is not None:
         return "sudo systemctl reload mutebridge gives it what it may have; so does plugging it in again"
     return "install the udev rule that comes with the service, then plug the device in again"
 
@@ -237,8 +237,8 @@ def _braille(machine: MachineFacts) -> Iterator[Finding]:
 
 def _udev_rule(machine: MachineFacts) -> Iterator[Finding]:
     name = "udev_rule"
-    if machine.udev_rules:
-        yield Finding(name, OK, "installed", about=", ".join(machine.udev_rules))
+    if machine.udev_rule is not None:
+        yield Finding(name, OK, "installed", about=machine.udev_rule)
     elif not machine.udev:
         yield Finding(name, NOT_APPLICABLE, "udev does not run here")
     elif machine.service.installed:

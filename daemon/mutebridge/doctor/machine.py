@@ -41,6 +41,7 @@ _SHOWN = (
     "LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,ExecMainCode,ExecMainStatus,MainPID"
     ",NeedDaemonReload,User,Group,SupplementaryGroups,LoadCredential"
 )
+_RULE = "70-mutebridge.rules"
 _RULE_FOLDERS = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 _LIBRARIES = ("hidapi", "msgspec", "paho-mqtt", "pyserial", "pyudev", "PyYAML")
 _KEY_MICMUTE = 248  # <linux/input-event-codes.h>
@@ -74,7 +75,7 @@ def look(
         modem_manager=any(each.name == "ModemManager" for each in running),
         braille=tuple(_braille(root, running_brltty=any(each.name == "brltty" for each in running))),
         udev=(root / "run/udev/control").exists(),
-        udev_rules=_rules(root),
+        udev_rule=_rule(root),
         clock_synchronised=_clock_synchronised(),
         tls=config is not None and config.broker.tls is not None,
         libraries=tuple(_libraries()),
@@ -311,13 +312,10 @@ def _desktops(root: Path) -> Iterator[str]:
             yield said.get("USER") or said.get("UID", "")
 
 
-def _rules(root: Path) -> tuple[str, ...]:
-    """Return the rules of ours that udev reads: of one name the first, and none that is empty (udev(7))."""
-    seen: dict[str, Path] = {}
-    for folder in _RULE_FOLDERS:
-        for file in sorted((root / folder / "udev/rules.d").glob("*mutebridge*.rules")):
-            seen.setdefault(file.name, file)
-    return tuple(f"/{file.relative_to(root)}" for file in seen.values() if _text(file))
+def _rule(root: Path) -> str | None:
+    """Return our rule as udev reads it: of several the first, unless that is empty, which masks them (udev(7))."""
+    there = [file for folder in _RULE_FOLDERS if (file := root / folder / "udev/rules.d" / _RULE).exists()]
+    return next((f"/{file.relative_to(root)}" for file in there[:1] if _text(file)), None)
 
 
 # --- the rest

@@ -1,10 +1,12 @@
 """The controller for Genesys Cloud: real HTTP, WebSocket, broker, daemon and button, before a stand-in of the cloud."""
 
+import os
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -433,6 +435,46 @@ def test_what_cannot_be_read_ends_nothing(cloud: Cloud, text: str) -> None:
     assert cloud.press() == "confirmed"
 
 
+def test_a_listing_that_an_event_overtook_is_not_believed(cloud: Cloud) -> None:
+    cloud.connect()
+    genesys = cloud.genesys
+    genesys.tells = False
+    overtaken = threading.Event()
+    genesys.do("mute")
+    old = genesys.listing()
+    genesys.do("unmute")
+    # The press is accepted without a notification, so the calls are listed; that answer is old, and slow.
+    held = genesys.rule("GET", CALLS, reply=Reply(200, old), before=lambda: overtaken.wait(20))
+    since = cloud.station.button.lamp.mark()
+    patched = genesys.patches.mark()
+    cloud.station.press()
+    genesys.patches.wait(lambda _: True, since=patched)
+    while held.times:
+        overtaken.wait(0.01)
+    genesys.tells = True
+    genesys.do("unmute")
+    overtaken.set()
+    cloud.prove_known(genesys.call)
+    assert cloud.lamps(since).count("MUTED") == 1, "only when it was"
+
+
+def test_a_press_while_the_channel_and_the_api_are_away_claims_nothing(
+    make_cloud: Callable[..., Cloud], genesys: GenesysStandIn, make_proxy: Callable[[int], Proxy]
+) -> None:
+    proxy = make_proxy(int(genesys.url.rpartition(":")[2]))
+    cloud = make_cloud("--api-url", f"http://127.0.0.1:{proxy.port}")
+    cloud.connect(muted=True)
+    proxy.refuse()
+    proxy.cut()
+    genesys.break_channels()
+    cloud.station.wait_lamp("OFF", "UNKNOWN")
+    with genesys.holding_events():
+        genesys.do("unmute")
+    since = cloud.station.button.lamp.mark()
+    assert cloud.press() == "rejected"
+    assert "MUTED" not in cloud.lamps(since)
+
+
 # --- several calls, start and end
 
 
@@ -477,6 +519,25 @@ def test_it_finds_a_call_that_is_muted_already_and_leaves_it_so(
     cloud = make_cloud()
     cloud.station.wait_lamp("MUTED")
     assert cloud.requests("PATCH") == 0
+
+
+def test_two_of_one_name_do_not_fight_for_ever(
+    cloud: Cloud, tmp_path: Path, mosquitto: Mosquitto, genesys: GenesysStandIn
+) -> None:
+    (tmp_path / "other").mkdir()
+    with Desk(tmp_path / "other", genesys, mosquitto.port) as other:
+        ended = next(desk for desk in forever((cloud.desk, other)) if desk.process.poll() is not None)
+        assert ended.process.returncode == os.EX_UNAVAILABLE
+
+
+def forever(desks: tuple[Desk, Desk]) -> Iterator[Desk]:
+    """One after the other, each given a moment to end."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for desk in desks:
+            with suppress(subprocess.TimeoutExpired):
+                desk.process.wait(0.1)
+            yield desk
 
 
 def test_it_ends_orderly_in_a_call(cloud: Cloud) -> None:

@@ -40,7 +40,7 @@ from mutebridge.controller.genesys_cloud.exchange import ExchangeError, Unanswer
 from mutebridge.controller.genesys_cloud.login import LoginError, Tokens
 from mutebridge.controller.genesys_cloud.refusals import LOG_IN_AGAIN, missing, refusal
 from mutebridge.controller.paired import Paired
-from mutebridge.controller.session_controller import Refused, SessionController
+from mutebridge.controller.session_controller import Happening, Refused, SessionController
 from mutebridge.core.contract import CallState, CommandError
 
 _log = logging.getLogger(__name__)
@@ -91,7 +91,10 @@ class Adapter:
             broker=paired.broker,
             prefix=paired.prefix,
             confirm_timeout_s=CONFIRM_TIMEOUT_S,
+            observe=self._observe,
         )
+        self.broker_failed = False
+        """Whether `run` ended since the broker cannot be used at all, which the log explains."""
         # Of the thread that follows.
         self._user_id = ""
         self._channel: Channel | None = None
@@ -107,6 +110,7 @@ class Adapter:
         self._said_calls: dict[str, CallState] = {}
         self._said_mic: tuple[str | None, bool | None] = (None, None)
         self._following = False
+        self._known = False
         self._asked: bool | None = None
         self._doubt_until = 0.0
 
@@ -132,6 +136,11 @@ class Adapter:
             channel.abort()
         self._api.abort()
         self._commands.abort()
+
+    def _observe(self, happening: Happening) -> None:
+        if happening.what == "fatal":
+            self.broker_failed = True
+            self.stop()
 
     # --- following the channel ---------------------------------------------------------------------------------------
 
@@ -235,15 +244,15 @@ class Adapter:
 
     def _list(self) -> None:
         for _ in range(MAX_LISTINGS):
-            if self._listed(REQUEST_TIMEOUT_S):
+            if self._listed(self._api, REQUEST_TIMEOUT_S):
                 return
         raise ChannelLostError("the calls change faster than they can be listed")
 
-    def _listed(self, timeout_s: float) -> bool:
+    def _listed(self, api: Api, timeout_s: float) -> bool:
         """List the calls; False when something else was learnt meanwhile, so that the listing may be the older one."""
         with self._lock:
             news = self._news
-        body = self._api.request("GET", "/api/v2/conversations/calls", wanted=within(timeout_s))
+        body = api.request("GET", "/api/v2/conversations/calls", wanted=within(timeout_s))
         try:
             calls = read_listing(self._user_id, body)
         except ValueError as error:
@@ -269,8 +278,8 @@ class Adapter:
 
     def _lost(self, trouble: Exception) -> None:
         with self._lock:
-            self._following = False
-            self._say_mic(None)
+            self._following = self._known = False
+            self._say()
         if self._stopping.is_set() or str(trouble) == self._trouble:
             return
         self._trouble = str(trouble)
@@ -293,6 +302,7 @@ class Adapter:
 
     def _learn(self) -> None:
         self._news += 1
+        self._known = True
         if self._truth() is False:
             self._doubt_until = 0.0
         self._say()
@@ -317,7 +327,12 @@ class Adapter:
             self._controller.mic_changed(muted)
 
     def _truth(self) -> bool | None:
-        """Whether nobody hears the user: muted in every connected call, else in the one on hold that is in use."""
+        """Whether nobody hears the user: muted in every connected call, else in the one on hold that is in use.
+
+        None when no channel tells, and for a mute while an unmute may still be carried out.
+        """
+        if not self._known:
+            return None
         held = self._calls.live.get(self._controller.call_id or "")
         calls = self._calls.connected or ([held] if held else [])
         muted = bool(calls) and all(call.muted for call in calls)
@@ -338,9 +353,8 @@ class Adapter:
                 self._asked = None
                 if self._doubt_until == math.inf:
                     self._doubt_until = time.monotonic() + DOUBT_S
+                self._known = self._known and self._following
                 self._say()
-                if not self._following:
-                    self._say_mic(None)
 
     def _calls_to_change(self, muted: bool) -> list[OwnCall]:
         with self._lock:
@@ -363,7 +377,10 @@ class Adapter:
             if isinstance(trouble, UnansweredError) or (isinstance(trouble, ApiError) and trouble.perhaps_done):
                 return trouble
             with self._lock:
-                self._doubt_until = 0.0 if not muted else self._doubt_until
+                if not muted:
+                    self._doubt_until = 0.0
+                elif self._truth():  # an old event, taken for the answer
+                    self._doubt_until = time.monotonic()
             raise refusal(trouble) from None
         return None
 
@@ -375,7 +392,7 @@ class Adapter:
             ):
                 return True
         try:
-            self._listed(CONFIRM_TIMEOUT_S)
+            self._listed(self._commands, CONFIRM_TIMEOUT_S)
         except _TROUBLE as trouble:
             _log.debug("genesys cloud: after a command: %s", trouble)
         with self._lock:

@@ -83,16 +83,21 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str] = 
 def main(args: argparse.Namespace) -> int:
     """Carry out what `add_arguments` read; returns an exit code of sysexits.h."""
     try:
-        return _sign_in(args, sys.stdout) if args.action == "login" else _run(args)
+        if args.action == "login":
+            return _sign_in(args, sys.stdout)
+        adapter = _adapter(args)
     except ValueError as error:
-        sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
-        return os.EX_USAGE
+        return _complain(error, os.EX_USAGE)
     except LoginError as error:
-        sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
-        return os.EX_CONFIG if args.action == "run" else os.EX_NOPERM
+        return _complain(error, os.EX_CONFIG if args.action == "run" else os.EX_NOPERM)
     except ExchangeError as error:
-        sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
-        return os.EX_UNAVAILABLE
+        return _complain(error, os.EX_UNAVAILABLE)
+    return _run(adapter)
+
+
+def _complain(error: Exception, status: int) -> int:
+    sys.stderr.write(f"mutebridge controller genesys-cloud: {error}\n")
+    return status
 
 
 def _add_broker_arguments(broker: "argparse._ArgumentGroup") -> None:
@@ -129,9 +134,12 @@ def _sign_in(args: argparse.Namespace, out: TextIO) -> int:
     return os.EX_OK
 
 
-def _run(args: argparse.Namespace) -> int:
+def _adapter(args: argparse.Namespace) -> Adapter:
     journal_log.start(Level(args.log_level))
-    adapter = Adapter(args.api_url or f"https://api.{_domain(args)}", _tokens(args), _paired(args))
+    return Adapter(args.api_url or f"https://api.{_domain(args)}", _tokens(args), _paired(args))
+
+
+def _run(adapter: Adapter) -> int:
     # Waited for, not handled: a handler would run in the middle of whatever this thread does.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     failures: list[BaseException] = []
@@ -142,7 +150,7 @@ def _run(args: argparse.Namespace) -> int:
     thread.join()
     if failures:
         raise failures[0]
-    return os.EX_OK
+    return os.EX_UNAVAILABLE if adapter.broker_failed else os.EX_OK
 
 
 def _follow(adapter: Adapter, failures: list[BaseException]) -> None:
@@ -150,7 +158,8 @@ def _follow(adapter: Adapter, failures: list[BaseException]) -> None:
         adapter.run()
     except BaseException as failure:
         failures.append(failure)
-        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)  # the main thread waits for it
 
 
 def _domain(args: argparse.Namespace) -> str:

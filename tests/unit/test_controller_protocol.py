@@ -753,3 +753,11 @@ def test_a_softphone_may_take_longer_to_confirm() -> None:
     assert request not in phone.results()
     phone.mic(True)
     assert phone.results()[request] == "ok"
+
+
+def test_forgetting_the_microphone_is_nobodys_hand() -> None:
+    phone = Phone().connect().call(CallState.CONNECTED).mic(True)
+    seen = phone.protocol.seq
+    request = phone.mic(None).command(muted=False, mic_seq=seen)
+    assert request not in phone.results(), "it is not stale"
+    assert [command.muted for command in phone.begin().performed] == [False]

@@ -81,6 +81,8 @@ def main(args: argparse.Namespace, config: Config) -> int:
         return _complain(str(error), error.status)
     except CredentialsError as error:
         return _complain(_with_advice(str(error), error.errno), _status(error.errno))
+    except BrokenPipeError:  # nobody reads what is printed
+        raise
     except OSError as error:
         return _complain(_with_advice(f"{error.filename}: {error.strerror}", error.errno), _status(error.errno))
     return os.EX_OK

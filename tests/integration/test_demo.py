@@ -248,7 +248,7 @@ def test_a_key_opens_the_page_in_the_persons_browser(tmp_path: Path, monkeypatch
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(browser))
     with Terminal(command("--page"), tmp_path) as terminal:
-        terminal.until(lambda screen: "virtual button attached" in screen and "o open the page" in screen)
+        terminal.until(lambda screen: "virtual button attached" in screen and "o page" in screen)
         terminal.type("o")
         address = opened.read_text().strip()
         assert "/pair/" in address

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import queue
+import signal
 import stat
 import subprocess
 import sys
@@ -116,6 +117,20 @@ def test_a_wrong_configuration_and_a_broken_file_are_told(tmp_path: Path) -> Non
     pair(directory=tmp_path)
     (tmp_path / "state/controllers.json").write_text('{"controllers": [{"user": "desk"}]}')
     assert "is not what `mutebridge pair` writes" in pair(directory=tmp_path, status=os.EX_DATAERR).stderr
+
+
+def test_when_nobody_reads_it_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mutebridge.yaml").write_text("station: desk")
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE), "STATE_DIRECTORY": str(tmp_path)}
+    command = [sys.executable, "-m", "mutebridge", "pair", "--config", str(tmp_path / "mutebridge.yaml")]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        command, env=environ, stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(write)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stderr.count("\n") == 1, "where it was noted"
 
 
 def test_a_file_is_not_sought_behind_a_symbolic_link(tmp_path: Path) -> None:

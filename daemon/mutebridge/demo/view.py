@@ -19,8 +19,8 @@ KEYS = {
     "e": "end",
     "m": "mute by hand",
     "s": "scope",
-    "o": "open the page",
     "q": "quit",
+    "o": "page",
 }
 _CALL_STYLE = {"connected": "bold green", "ringing": "bold yellow", "dialing": "bold yellow", "held": "bold blue"}
 _ROWS_AROUND_THE_TIMELINE = 13

@@ -18,6 +18,8 @@ from mutebridge.edges.local_broker import CredentialsError, CredentialsFile, Lis
 from mutebridge.edges.local_broker.listening import LOOPBACK
 from mutebridge.pair import PAGE_PORT, embedded_websocket, issue, new_pairing
 
+_ANSWER_TIMEOUT_S = 10.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what `main` reads."""
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, config: Config) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if args.broker:
             check_broker(args.broker, WEB_SCHEMES)
@@ -41,12 +44,17 @@ def main(args: argparse.Namespace, config: Config) -> int:
         with PageServer(broker, port=args.port) as server:
             visit = _Visit(server, args, config)
             return visit.unpaired() if args.broker else visit.paired(broker)
+    except KeyboardInterrupt:
+        return os.EX_OK
     except ValueError as error:
         return _complain(str(error), os.EX_USAGE)
     except CredentialsError as error:
         return _complain(f"{error}; pairing takes its owner, or root", os.EX_NOPERM)
+    except BrokenPipeError:  # nobody reads what is printed
+        raise
     except OSError as error:
-        return _complain(f"port {args.port}: {error.strerror}; --port 0 is any free one", os.EX_UNAVAILABLE)
+        where = error.filename or f"port {args.port} (--port 0 is any free one)"
+        return _complain(f"{where}: {error.strerror}", os.EX_UNAVAILABLE)
 
 
 class _Visit:
@@ -65,14 +73,15 @@ class _Visit:
     def paired(self, broker: str) -> int:
         config = self._config
         port = config.broker.effective_port
-        if probe(LOOPBACK, port) is Listening.NOTHING:
+        if probe(LOOPBACK, port, _ANSWER_TIMEOUT_S) is Listening.NOTHING:
             return _complain(
                 f"no broker listens at {LOOPBACK}:{port}. In another terminal: mutebridge run --embedded-broker",
                 os.EX_UNAVAILABLE,
             )
         pairing = new_pairing(broker, config.station, self._args.name, config.prefix)
         issue(pairing, CredentialsFile(config.embedded_broker.file), self._server.origins)
-        if probe(LOOPBACK, port, user=pairing.username, password=pairing.password) is not Listening.OPEN_BROKER:
+        known = probe(LOOPBACK, port, _ANSWER_TIMEOUT_S, user=pairing.username, password=pairing.password)
+        if known is not Listening.OPEN_BROKER:
             return _complain(
                 f"the broker at {LOOPBACK}:{port} does not know {config.embedded_broker.file}: it is not the one of"
                 " `mutebridge run --embedded-broker`, or has another credentials_file. For another broker: --broker",
@@ -84,14 +93,10 @@ class _Visit:
         return self._wait(first)
 
     def _wait(self, address: str) -> int:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            if self._args.open and not webbrowser.open(address):
-                _complain("no browser is found; open the address by hand", os.EX_OK)
-            while True:
-                signal.pause()
-        except KeyboardInterrupt:
-            return os.EX_OK
+        if self._args.open and not webbrowser.open(address):
+            _complain("no browser is found; open the address by hand", os.EX_OK)
+        while True:
+            signal.pause()
 
 
 def _port(text: str) -> int:

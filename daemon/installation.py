@@ -1,11 +1,11 @@
 """Installs the daemon as this machine's service, or removes it again.
 
-    sudo python3 daemon install [--wheels DIR] [--check]
+    sudo python3 daemon install [--wheels DIR] [--with WHAT] [--check]
     sudo python3 daemon uninstall [--purge] [--check]
 
 A virtual environment below /opt, not a Debian package: no Debian has the libraries in the versions that are needed, so
 that a package would hold such an environment all the same, of one Python, for one release, and would need a repository
-of its own. An environment is made on the machine by the machine's Python in half a minute.
+of its own. An environment is made on the machine by the machine's Python in a few seconds.
 
     /opt/mutebridge/versions/VERSION-DIGEST   an environment that, once it is whole, is never changed
     /opt/mutebridge/venv                      a link to the one in force, switched in one step
@@ -13,6 +13,7 @@ of its own. An environment is made on the machine by the machine's Python in hal
     /usr/local/bin/mutebridge                 a link to the command
     /etc/mutebridge/mutebridge.yaml           the configuration: put there if there is none, never written again
     /etc/systemd, /etc/sysusers.d, /etc/udev  the files of the folder `systemd`
+    /var/lib/mutebridge                       the state of the service, made by systemd
 
 The digest is over everything that the environment is made from, so that a second run has nothing to make. Nothing in
 an environment points back into the tree, and pip is not in it.
@@ -22,7 +23,8 @@ Both commands are a row of steps, each of which looks at the machine before it d
 The service is restarted when something changed, and earlier environments go once the new one runs.
 
 A removal takes what is in the manifest. The configuration stays if somebody wrote in it, except with `--purge`; so do
-drop-ins of the unit, which this never made. Users that were there before stay, too.
+drop-ins of the unit, which this never made. The service's state, which is who was paired with the embedded broker, goes
+with the user who owns it. Users that were there before stay.
 """
 
 import argparse
@@ -50,12 +52,13 @@ _LINK = Path("usr/local/bin/mutebridge")
 _CONFIG = Path("etc/mutebridge/mutebridge.yaml")
 _DROP_INS = Path(f"etc/systemd/system/{SERVICE}.d")
 _STAMP = "mutebridge-is-whole"
-# Where the files of the folder `systemd` go, by how their names end.
+_STATE = Path("var/lib/mutebridge")  # the unit's StateDirectory
+# Where the files of the folder `systemd` go.
 _PLACES = {
-    ".service": ("etc/systemd/system", ".service"),
-    ".sysusers": ("etc/sysusers.d", ".conf"),
-    ".tmpfiles": ("etc/tmpfiles.d", ".conf"),
-    ".rules": ("etc/udev/rules.d", ".rules"),
+    "mutebridge.service": Path("etc/systemd/system/mutebridge.service"),
+    "mutebridge-genesys-cloud.service": Path("etc/systemd/user/mutebridge-genesys-cloud.service"),
+    "mutebridge.sysusers": Path("etc/sysusers.d/mutebridge.conf"),
+    "70-mutebridge.rules": Path("etc/udev/rules.d/70-mutebridge.rules"),
 }
 
 
@@ -63,7 +66,7 @@ def main(args: Sequence[str], tree: Path = bootstrap.ROOT) -> None:
     """Carry out a command line: `install`, `uninstall` or `wheels`, and options."""
     wanted = _parser().parse_args(args)
     if wanted.command == "wheels":
-        wheelhouse.fill(wanted.folder.absolute(), wanted.python_version, tree)
+        wheelhouse.fill(wanted.folder.absolute(), wanted.extras or (), wanted.python_version, tree)
         return
     root: Path = wanted.root.absolute()
     if root == Path("/") and os.geteuid() != 0:
@@ -74,7 +77,7 @@ def main(args: Sequence[str], tree: Path = bootstrap.ROOT) -> None:
     try:
         with bootstrap.locked(root):
             if wanted.command == "install":
-                _Installation(work, tree, wanted.wheels and wanted.wheels.absolute()).install()
+                _Installation(work, tree, wanted.wheels and wanted.wheels.absolute(), wanted.extras).install()
             else:
                 _uninstall(work, purge=wanted.purge)
     except OSError as error:
@@ -96,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     wheels = commands.add_parser("wheels", help="fill a folder for `install --wheels`")
     wheels.add_argument("folder", type=Path, metavar="DIR")
     wheels.add_argument("--python-version", metavar="3.N", help="that of the workstations, if it is not this one's")
+    for command in (install, wheels):
+        optional = "with the libraries for this, too: demo (also for `run --embedded-broker`) or genesys-cloud"
+        command.add_argument("--with", dest="extras", action="append", metavar="WHAT", help=optional)
     return parser
 
 
@@ -120,12 +126,12 @@ class _Work:
         return self.root == Path("/")
 
     def step(self, what: str, is_done: Callable[[], bool], do: Callable[[], object]) -> None:
-        """Do one thing unless it is done; the first that is not makes the manifest an unfinished one."""
+        """Do one thing unless it is done; the first that is not makes a whole installation an unfinished one."""
         done = is_done()
         if not done:
             self.changes += 1
             if not self.dry:
-                if self.manifest.is_complete or not self.manifest.exists:
+                if self.manifest.is_complete:
                     self.manifest.save()
                 do()
         print(f"{'ok     ' if done else 'changed'}  {what}", flush=True)
@@ -174,7 +180,6 @@ class _Manifest:
     def __init__(self, file: Path) -> None:
         self._file = file
         content = json.loads(file.read_bytes()) if file.exists() else {}
-        self.exists = bool(content)
         self.is_complete: bool = content.get("is_complete", False)
         self.files: list[str] = content.get("files", [])
         self.folders: list[str] = content.get("folders", [])  # those that were not there before
@@ -182,11 +187,12 @@ class _Manifest:
         self.groups: list[str] = content.get("groups", [])
         self.config_digest: str = content.get("config_digest", "")  # of what was put there
         self.was_enabled: bool = content.get("was_enabled", False)
+        self.extras: list[str] = content.get("extras", [])
 
     def save(self, *, is_complete: bool = False) -> None:
-        self.exists, self.is_complete = True, is_complete
+        self.is_complete = is_complete
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        content: dict[str, Any] = {name: value for name, value in vars(self).items() if name not in ("_file", "exists")}
+        content: dict[str, Any] = {name: value for name, value in vars(self).items() if name != "_file"}
         _write(self._file, json.dumps(content, indent=2).encode() + b"\n")
 
 
@@ -194,12 +200,14 @@ class _Manifest:
 
 
 class _Installation:
-    def __init__(self, work: _Work, tree: Path, wheels: Path | None) -> None:
+    def __init__(self, work: _Work, tree: Path, wheels: Path | None, extras: list[str] | None) -> None:
         self._work = work
         self._tree = tree
-        self._project = wheelhouse.wheel_of_tree(wheels, tree) if wheels else tree
         self._wheels = wheels
-        self._name = f"{wheelhouse.version(tree)}-{_digest(_made_from(tree, wheels))[:12]}"
+        self._extras = work.manifest.extras if extras is None else sorted(set(extras))  # an upgrade keeps them
+        project = wheelhouse.wheel_of_tree(wheels, tree) if wheels else tree
+        self._project = wheelhouse.with_extras(project, self._extras)
+        self._name = f"{wheelhouse.version(tree)}-{_digest(_made_from(tree, wheels, self._extras))[:12]}"
         self._was_complete = work.manifest.is_complete
 
     def install(self) -> None:
@@ -223,6 +231,7 @@ class _Installation:
             self._run_service()
         self._remove_earlier(environment)
         if self._is_news and not work.dry:
+            manifest.extras = self._extras
             manifest.save(is_complete=True)
         done = "would be installed" if work.dry else "is installed"
         print(f"mutebridge {wheelhouse.version(self._tree)} {done}: {work.changes} changes")
@@ -239,14 +248,13 @@ class _Installation:
             )
 
     def _make(self, environment: Path) -> None:
+        self._work.manifest.save()
         shutil.rmtree(environment, ignore_errors=True)
         environment.parent.mkdir(parents=True, exist_ok=True)
         bootstrap.create(environment, with_pip=False)
         python = [str(environment / "bin/python"), "-I"]
         offline = ["--no-index", "--find-links", str(self._wheels)] if self._wheels else []
-        status, output = bootstrap.run(
-            [*python, *bootstrap.pip(), "install", *offline, str(self._project)], PIP_USER="0"
-        )
+        status, output = bootstrap.run([*python, *bootstrap.pip(), "install", *offline, self._project], PIP_USER="0")
         if status == 0:
             status, output = bootstrap.run([*python, environment / "bin/mutebridge", "--version"])
         if status != 0:
@@ -326,9 +334,9 @@ class _Installation:
                 self._work.step(f"{other} removed", _never, partial(shutil.rmtree, other))
 
 
-def _made_from(tree: Path, wheels: Path | None) -> Iterator[bytes]:
+def _made_from(tree: Path, wheels: Path | None, extras: Sequence[str]) -> Iterator[bytes]:
     """Yield all that decides what is in an environment."""
-    yield f"{sys.version_info[:2]} {sys.base_prefix}".encode()
+    yield f"{sys.version_info[:2]} {sys.base_prefix} {extras}".encode()
     for file in [tree / "pyproject.toml", *wheelhouse.sources(tree)]:
         yield str(file.relative_to(tree)).encode()
         yield file.read_bytes()
@@ -346,13 +354,8 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 def _system_files(tree: Path) -> dict[Path, Path]:
-    """Return where each file of the folder `systemd` goes."""
-    found: dict[Path, Path] = {}
-    for source in sorted((tree / "systemd").iterdir()):
-        if source.suffix in _PLACES:
-            folder, suffix = _PLACES[source.suffix]
-            found[Path(folder, source.stem + suffix)] = source
-    return found
+    """Return which files go where; a tree of another version may not have all of them."""
+    return {place: tree / "systemd" / name for name, place in _PLACES.items() if (tree / "systemd" / name).exists()}
 
 
 def _restart() -> None:
@@ -367,30 +370,30 @@ def _restart() -> None:
 
 
 def _uninstall(work: _Work, *, purge: bool) -> None:
-    manifest = work.manifest
-    if not manifest.exists:
-        print("ok       mutebridge is not installed")
-        return
-    if work.is_live:
+    home, state = work.root / _HOME, work.root / _STATE
+    known = {*work.manifest.files, *map(str, _PLACES.values())} - {str(_HOME / "venv")}
+    files = [Path(path) for path in sorted(known) if os.path.lexists(work.root / path)]
+    is_there = home.exists() or bool(files)
+    if is_there and work.is_live:
         _stop_service(work)
-    for path in manifest.files:
-        if Path(path) != _HOME / "venv":
-            work.remove(Path(path))
+    for path in files:
+        work.remove(path)
     _remove_configuration(work, purge=purge)
-    if work.is_live:
-        if _systemd_runs() and work.changes and not work.dry:
+    if state.is_dir():
+        work.step(f"{state} removed", _never, partial(shutil.rmtree, state))
+    if is_there and work.is_live:
+        if _systemd_runs() and not work.dry:
             _must_run("systemctl", "daemon-reload")
             bootstrap.run(["systemctl", "reset-failed", SERVICE])
         _reload_udev(work, needed=work.changes > 0)
         _take_devices_back(work)
         _remove_accounts(work)
     if not work.dry:
-        for folder in sorted(manifest.folders, key=len, reverse=True):
+        for folder in sorted(work.manifest.folders, key=len, reverse=True):
             with contextlib.suppress(OSError):  # it is gone, or another has put something there
                 (work.root / folder).rmdir()
     # Last, since the manifest in it is what a second run goes by.
-    home = work.root / _HOME
-    work.step(f"{home} removed", lambda: not home.exists(), lambda: shutil.rmtree(home))
+    work.step(f"{home} removed", lambda: not home.exists(), partial(shutil.rmtree, home))
     print(f"mutebridge {'would be' if work.dry else 'is'} removed: {work.changes} changes")
 
 

@@ -8,12 +8,15 @@ import sys
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import bootstrap
 
 
-def fill(folder: Path, python_version: str | None = None, root: Path = bootstrap.ROOT) -> None:
+def fill(
+    folder: Path, extras: Sequence[str] = (), python_version: str | None = None, root: Path = bootstrap.ROOT
+) -> None:
     """Put the wheels of the project and of what it depends on into `folder`, for Python `python_version` ("3.11").
 
     Needs what pip needs to reach its package index; raises `bootstrap.SetUpError` with what pip said.
@@ -26,7 +29,13 @@ def fill(folder: Path, python_version: str | None = None, root: Path = bootstrap
         _run([*pip, "wheel", "--no-deps", "--wheel-dir", scratch, str(root)])
         for_python = ["--python-version", python_version] if python_version else []
         (wheel,) = Path(scratch).glob("*.whl")
-        _run([*pip, "download", "--only-binary=:all:", *for_python, "--dest", str(folder), str(wheel)])
+        wanted = with_extras(wheel, extras)
+        _run([*pip, "download", "--only-binary=:all:", *for_python, "--dest", str(folder), wanted])
+
+
+def with_extras(project: Path, extras: Sequence[str]) -> str:
+    """Return how pip is told of a tree or wheel with some of its optional dependencies."""
+    return f"{project}[{','.join(extras)}]" if extras else str(project)
 
 
 def wheel_of_tree(folder: Path, root: Path = bootstrap.ROOT) -> Path:

@@ -3,8 +3,8 @@
     python3 tests                       every tier but the lab
     python3 tests unit scenarios        these tiers
     python3 tests unit -k lights -x     whatever else is given goes to pytest
-    python3 tests --lab                 the lab too: a virtual machine with real USB, udev and systemd
-    python3 tests --ci                  the lab too, and nothing may be skipped
+    python3 tests --lab                 only the lab: a virtual machine with real USB, udev and systemd
+    python3 tests --ci                  every tier and the lab, and nothing may be skipped
 
 The tiers are the folders beside this file. A run of all of them also measures coverage, which must be complete for the
 core. Nothing but the standard library is needed to start: this makes `.venv`, fetches the MQTT broker's programs where
@@ -59,8 +59,8 @@ def main(args: list[str]) -> None:
 
 
 def _pytest_args(args: list[str]) -> list[str]:
-    rest = [arg for arg in args if arg not in ("--ci", "--lab")]
-    tiers = [*TIERS, "lab"] if {"--lab", "--ci"}.intersection(args) else TIERS
+    rest = ["lab" if arg == "--lab" else arg for arg in args if arg != "--ci"]
+    tiers = [*TIERS, "lab"] if "--ci" in args else TIERS
     chosen = [_tier_or_path(arg) for arg in rest]
     given = ["--ci"] if "--ci" in args else []
     if any(Path(arg.partition("::")[0]).exists() for arg in chosen):

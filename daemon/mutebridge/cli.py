@@ -167,7 +167,8 @@ def _missing(name: str, error: ModuleNotFoundError) -> int:
     if extra is None:
         raise error
     _complain(
-        f"mutebridge {name}: needs {error.name!r}, which the service does without: pip install 'mutebridge[{extra}]'\n"
+        f"mutebridge {name}: needs {error.name!r}, which the service does without: pip install 'mutebridge[{extra}]', "
+        f"or where it is installed as a service: sudo python3 daemon install --with {extra}\n"
     )
     return os.EX_UNAVAILABLE
 

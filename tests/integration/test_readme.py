@@ -199,9 +199,22 @@ def genesys_cloud_login(_mosquitto: Mosquitto, directory: Path) -> None:
     process.communicate()
 
 
+def administration(_mosquitto: Mosquitto, directory: Path) -> None:
+    """What it would do and its options; the lab types the same on a machine of its own (native_installation)."""
+    for line in (line for line in COMMANDS if re.search("daemon (install|uninstall|wheels)", line)):
+        words = shlex.split(line.removeprefix("sudo "))[1:]
+        assert run(sys.executable, str(ROOT / words[0]), *words[1:], "--help").returncode == 0
+    done = run(sys.executable, str(ROOT / "daemon"), "install", "--check", "--root", str(directory))
+    assert done.returncode == 0, done.stderr
+    assert f"changed  {directory}/etc/mutebridge/mutebridge.yaml" in done.stdout
+
+
 RUN: dict[str, Callable[[Mosquitto, Path], None]] = {
     "python3 daemon demo": demo,
     "python3 daemon check": check,
+    "sudo python3 daemon install": administration,
+    "sudo python3 daemon uninstall": administration,
+    "python3 daemon wheels": administration,
     "python3 daemon devices --descriptor": descriptor,
     "python3 daemon devices --hwdb": hwdb,
     "python3 daemon devices": devices,

@@ -1,6 +1,6 @@
 """A lab in which USB, HID, udev and systemd are real, as single tests of pytest.
 
-    pytest tests/lab        builds what is missing, runs everything here
+    python3 tests --lab     builds what is missing, runs everything here, and nothing else
 
 Three kinds of test files:
 

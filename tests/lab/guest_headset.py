@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import serial
-from tests.lab.guest.desk import Daemon, Desk, Model
+from tests.lab.guest.desk import Daemon, Desk, Model, begin_call, wait_until_agreed, wait_until_lit
 from tests.lab.guest.evdev import KEY_MICMUTE, KEY_VOLUMEUP, LED_MUTE, EventNode
 from tests.lab.guest.firmware import LED_MUTE as PLAIN_LED_MUTE
 from tests.lab.guest.firmware import LED_OFF_HOOK as PLAIN_LED_OFF_HOOK
@@ -24,7 +24,6 @@ from mutebridge.virtual_headset import (
     JABRA,
     MAINTAINED,
     MUTE_LED,
-    OFF_HOOK_LED,
     PLAIN,
     PLANTRONICS,
     RING_LED,
@@ -93,33 +92,6 @@ def plug() -> Iterator[Plug]:
 def pause(seconds: float) -> None:
     """A person does nothing for so long."""
     threading.Event().wait(seconds)
-
-
-def agree(desk: Desk, model: Model, muted: bool | None = None) -> bool:
-    """Whether microphone, mute lamp and the headset's own state are one, in a call that the headset shows."""
-    lamps, mic = model.headset.lamps, desk.softphone.mic
-    own = model.headset.muted if not model.headset.firmware.maintained else mic
-    states = {mic, bool(lamps & MUTE_LED), own} | (set() if muted is None else {muted})
-    return len(states) == 1 and bool(lamps & OFF_HOOK_LED)
-
-
-def wait_until_agreed(desk: Desk, model: Model, muted: bool | None = None) -> None:
-    def seen() -> str:
-        return f"mic {desk.softphone.mic}, lamps {model.headset.lamps:#x}, headset {model.headset.muted}"
-
-    try:
-        wait_until(lambda: agree(desk, model, muted), "agreement", 30)
-    except TimeoutError:
-        pytest.fail(f"no agreement on {muted}: {seen()}")
-
-
-def wait_until_lit(model: Model, muted: bool) -> None:
-    wait_until(lambda: bool(model.headset.lamps & MUTE_LED) is muted, f"mute lamp {muted}")
-
-
-def begin_call(desk: Desk) -> None:
-    desk.softphone.do("ring")
-    desk.softphone.do("connect")
 
 
 @pytest.mark.parametrize("name", MODELS)

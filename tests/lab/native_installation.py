@@ -1,25 +1,17 @@
 """Installing and removing on a pristine system, with its users and units at the host's speed; it has no devices."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.lab.guest.machine import REPOSITORY, administer, everything, install
+from tests.lab.guest.machine import CONFIG, REPOSITORY, administer, everything, install
 from tests.lab.guest.units import journal, shown, systemctl
 
 UNIT = "mutebridge.service"
-CONFIG = Path("/etc/mutebridge/mutebridge.yaml")
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _service_without_a_kernel_of_its_own() -> None:
-    """Here no process may have users of its own."""
-    drop_in = Path("/run/systemd/system/mutebridge.service.d/lab.conf")
-    drop_in.parent.mkdir(parents=True, exist_ok=True)
-    drop_in.write_text("[Service]\nPrivateUsers=no\n")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +39,7 @@ def another_version() -> Iterator[str]:
     tree = Path("/var/tmp/another tree")
     shutil.copytree(REPOSITORY, tree)
     (tree / "daemon/mutebridge/news.py").write_text('"""What is new."""\n')
-    (tree / "systemd/70-mutebridge.rules").rename(tree / "systemd/71-mutebridge.rules")
+    (tree / "systemd/70-mutebridge.rules").unlink()
     unit = tree / "systemd" / UNIT
     unit.write_text(unit.read_text().replace("Description=", "Description=New: "))
     administer("wheels", "wheels", tree=tree, PIP_NO_INDEX="1", PIP_FIND_LINKS="/opt/lab/wheels")
@@ -65,7 +57,7 @@ def test_it_runs_now_and_after_the_next_boot(installed: str) -> None:
 def test_a_second_run_changes_nothing(installed: str) -> None:
     runs, was = pid(), everything()
     said = install()
-    assert said == installed.replace("changed", "ok     ").replace(": 10 changes", ": 0 changes")
+    assert said == re.sub(r"\d+ changes", "0 changes", installed).replace("changed  ", "ok       ")
     assert (pid(), everything()) == (runs, was)
 
 
@@ -77,7 +69,7 @@ def test_an_upgrade_keeps_the_configuration_and_what_was_switched_off(another_ve
     assert version() != old
     assert [path.name for path in Path("/opt/mutebridge/versions").iterdir()] == [Path(version()).name]
     assert shown(UNIT, "Description").startswith("New: ")
-    assert [path.name for path in Path("/etc/udev/rules.d").glob("7?-mute*")] == ["71-mutebridge.rules"]
+    assert not Path("/etc/udev/rules.d/70-mutebridge.rules").exists()
     assert CONFIG.read_text() == "station: here\n"
     assert pid() not in (runs, "0")
 
@@ -116,4 +108,4 @@ def test_a_removal_leaves_nothing(before: dict[str, str]) -> None:
     assert before.keys() == after.keys()
     assert shown(UNIT, "LoadState") == "not-found"
     assert "Traceback" not in journal(UNIT)
-    assert administer("uninstall") == "ok       mutebridge is not installed\n"
+    assert "mutebridge is removed: 0 changes" in administer("uninstall")

@@ -31,7 +31,7 @@ from pathlib import Path
 
 INFO = "mutebridge-0.1.0.dist-info"
 ABOUT = {
-    "METADATA": "Metadata-Version: 2.1\\nName: mutebridge\\nVersion: 0.1.0\\n",
+    "METADATA": "Metadata-Version: 2.1\\nName: mutebridge\\nVersion: 0.1.0\\nProvides-Extra: none\\n",
     "WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
     "entry_points.txt": "[console_scripts]\\nmutebridge = mutebridge:main\\n",
 }
@@ -53,7 +53,8 @@ SYSTEM_FILES = {
     "mutebridge.service": "[Service]\n",
     "mutebridge.sysusers": 'u mutebridge - "mutebridge"\n',
     "70-mutebridge.rules": "# rules\n",
-    "old.rules": "# of this version only\n",
+    "mutebridge-genesys-cloud.service": "# of this version only\n",
+    "other": "not for the machine\n",
 }
 INSTALLED = {
     "etc/mutebridge/mutebridge.yaml",
@@ -64,6 +65,7 @@ INSTALLED = {
     "opt/mutebridge/venv",
     "usr/local/bin/mutebridge",
 }
+OLD = "etc/systemd/user/mutebridge-genesys-cloud.service"
 
 
 class Machine:
@@ -164,7 +166,7 @@ def installed(first: Machine, tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_everything_is_there_and_readable_by_all(installed: Machine) -> None:
-    assert installed.files() == INSTALLED | {"etc/udev/rules.d/old.rules"}
+    assert installed.files() == INSTALLED | {OLD}
     assert installed.command() == "first"
     paths = [path for path in installed.root.rglob("*") if not path.is_symlink()]
     assert all(path.stat().st_mode & (0o055 if path.is_dir() else 0o044) for path in paths)
@@ -185,7 +187,7 @@ def test_a_second_run_changes_nothing(installed: Machine) -> None:
 
 def test_an_upgrade_keeps_the_configuration_and_nothing_of_the_old_version(installed: Machine) -> None:
     installed.say("second")
-    (installed.tree / "systemd/old.rules").unlink()
+    (installed.tree / "systemd/mutebridge-genesys-cloud.service").unlink()
     (installed.tree / "config/mutebridge.yaml").write_text("# another example\n")
     (old,) = installed.environments()
     would = installed.install("--check")
@@ -196,6 +198,13 @@ def test_an_upgrade_keeps_the_configuration_and_nothing_of_the_old_version(insta
     assert installed.command() == "second"
     assert installed.config.read_text() == "# the example\n"
     assert old not in installed.environments()
+    assert "changed  " not in installed.install()
+
+
+def test_an_upgrade_keeps_the_optional_libraries(installed: Machine) -> None:
+    (plain,) = installed.environments()
+    installed.install("--with", "none")
+    assert plain not in installed.environments()
     assert "changed  " not in installed.install()
 
 
@@ -235,7 +244,7 @@ def test_a_removal_leaves_nothing(installed: Machine) -> None:
     assert installed.command() == "first"
     assert would.replace("would be", "is") == installed.uninstall()
     assert {path.name for path in installed.root.rglob("*")} == {"etc", "opt"}
-    assert installed.uninstall() == "ok       mutebridge is not installed\n"
+    assert "mutebridge is removed: 0 changes" in installed.uninstall()
 
 
 def test_a_configuration_that_was_written_in_is_kept_unless_purged(installed: Machine) -> None:
@@ -245,6 +254,7 @@ def test_a_configuration_that_was_written_in_is_kept_unless_purged(installed: Ma
     assert installed.files() == {"etc/mutebridge/mutebridge.yaml"}
     installed.install()
     assert installed.config.read_text() == "station: here\n"
+    installed.uninstall()
     installed.uninstall("--purge")
     assert installed.files() == set()
 
@@ -252,8 +262,8 @@ def test_a_configuration_that_was_written_in_is_kept_unless_purged(installed: Ma
 def test_a_removal_that_was_cut_short_goes_on(installed: Machine) -> None:
     manifest = installed.root / "opt/mutebridge/manifest.json"
     kept = manifest.read_bytes()
-    assert "etc/udev/rules.d/old.rules" in json.loads(kept)["files"]
-    (installed.root / "etc/udev/rules.d/old.rules").unlink()
+    assert OLD in json.loads(kept)["files"]
+    (installed.root / OLD).unlink()
     shutil.rmtree(installed.root / "opt/mutebridge/versions")
     installed.uninstall()
     assert installed.files() == set()

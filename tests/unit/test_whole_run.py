@@ -1,6 +1,7 @@
 """What a run of all tiers asks beyond what pytest does: nothing skipped, the core covered in full."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,16 @@ def run(tree: Path, test: str, *args: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout.splitlines()[-1].strip("= ").rpartition(" in ")[0]
+
+
+def test_the_lab_alone_and_everything() -> None:
+    main = runpy.run_path(str(CONFTEST.with_name("__main__.py")))
+    folders = {str(CONFTEST.with_name(tier)) for tier in main["TIERS"]}
+    lab = str(CONFTEST.with_name("lab"))
+    assert main["_pytest_args"](["--lab"]) == [lab]
+    assert main["_pytest_args"](["--lab", "--ci", "-x"]) == ["--ci", lab, "-x"]
+    assert folders | {lab} < set(main["_pytest_args"](["--ci"]))
+    assert lab not in main["_pytest_args"]([])
 
 
 SKIPS = "import pytest\ndef test_runs(): pass\n@pytest.mark.skip\ndef test_skips(): pass\n"

@@ -18,7 +18,7 @@ from mutebridge import virtual_headset
 from mutebridge.controller.session_controller import SessionController
 from mutebridge.controller.softphone import SimulatedSoftphone
 from mutebridge.edges.broker import BrokerSettings
-from mutebridge.virtual_headset import Firmware
+from mutebridge.virtual_headset import MUTE_LED, OFF_HOOK_LED, Firmware
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 STATION = "desk"
@@ -102,6 +102,12 @@ class Desk:
         events = [said for said in list(self._said) if said["topic"].endswith("/bridge/event")]
         return len({json.loads(event["payload"])["press"] for event in events})
 
+    @property
+    def commands(self) -> int:
+        """How often the softphone was asked for something."""
+        commands = [said for said in list(self._said) if said["topic"].endswith("/command")]
+        return len({json.loads(command["payload"])["request_id"] for command in commands})
+
     def devices(self) -> dict[str, dict[str, Any]]:
         """What is published of each attached device."""
         found: dict[str, dict[str, Any]] = {}
@@ -122,6 +128,33 @@ class Desk:
         with self._sub.stdout:
             for line in self._sub.stdout:
                 self._said.append(json.loads(line))
+
+
+def agree(desk: Desk, model: Model, muted: bool | None = None) -> bool:
+    """Whether microphone, mute lamp and the headset's own state are one, in a call that the headset shows."""
+    lamps, mic = model.headset.lamps, desk.softphone.mic
+    own = model.headset.muted if not model.headset.firmware.maintained else mic
+    states = {mic, bool(lamps & MUTE_LED), own} | (set() if muted is None else {muted})
+    return len(states) == 1 and bool(lamps & OFF_HOOK_LED)
+
+
+def wait_until_agreed(desk: Desk, model: Model, muted: bool | None = None) -> None:
+    def seen() -> str:
+        return f"mic {desk.softphone.mic}, lamps {model.headset.lamps:#x}, headset {model.headset.muted}"
+
+    try:
+        wait_until(lambda: agree(desk, model, muted), "agreement", 30)
+    except TimeoutError:
+        raise AssertionError(f"no agreement on {muted}: {seen()}") from None
+
+
+def wait_until_lit(model: Model, muted: bool) -> None:
+    wait_until(lambda: bool(model.headset.lamps & MUTE_LED) is muted, f"mute lamp {muted}")
+
+
+def begin_call(desk: Desk) -> None:
+    desk.softphone.do("ring")
+    desk.softphone.do("connect")
 
 
 class Daemon:

@@ -5,7 +5,10 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.lab.guest.desk import STATION, Desk
+
 REPOSITORY = Path(__file__).resolve().parents[3]
+CONFIG = Path("/etc/mutebridge/mutebridge.yaml")
 # What a machine changes by itself, and the tests' own.
 _ALIVE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/lab", "/var/log", "/var/tmp")
 # What every change of a user leaves: the files as they were before it.
@@ -31,6 +34,12 @@ def administer(*arguments: str, status: int = 0, tree: Path = REPOSITORY, **env:
 def install(status: int = 0, tree: Path = REPOSITORY) -> str:
     """Without network: from the wheels that came with the tree."""
     return administer("install", "--wheels", "wheels", status=status, tree=tree)
+
+
+def configure(desk: Desk, more: str = "") -> None:
+    """Bring the configuration along before the service is installed."""
+    CONFIG.parent.mkdir(exist_ok=True)
+    CONFIG.write_text(f"station: {STATION}\nbroker: {{host: 127.0.0.1, port: {desk.broker.port}}}\n{more}")
 
 
 def everything() -> dict[str, str]:

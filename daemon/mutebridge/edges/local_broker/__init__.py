@@ -111,7 +111,8 @@ def _inside(wanted: LocalBroker, doorkeeper: Doorkeeper) -> contextlib.AbstractC
     if importlib.util.find_spec("amqtt") is None:
         raise LocalBrokerError(
             "a broker inside this process needs the package amqtt, which the service does without. "
-            "Type: pip install 'mutebridge[demo]'    (or have a broker: sudo apt install mosquitto)"
+            "Type: pip install 'mutebridge[demo]', or where it is installed as a service: sudo python3 daemon install "
+            "--with demo    (or have a broker: sudo apt install mosquitto)"
         )
     from mutebridge.edges.local_broker import inside  # noqa: PLC0415 - optional, and 200 ms to import
 

@@ -37,8 +37,8 @@ _TOKEN_BYTES = 15
 class PageServer:
     """Serves from when it is entered; `broker` is the URL to which the page may connect.
 
-    `port` 0 is any free one. OSError when it is taken, or the page is not installed. `on_used` is called, in a thread of the server, when somebody
-    came in through the door.
+    `port` 0 is any free one. OSError when it is taken, or the page is not installed. `on_used` is called, in a thread
+    of the server, when somebody came in through the door.
     """
 
     def __init__(self, broker: str, *, port: int = 0, folder: Path = FOLDER) -> None:

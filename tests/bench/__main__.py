@@ -1,6 +1,7 @@
 """The bench: a press, its command, the mic state, the light, side by side with other programs that do the same job.
 
     python3 tests/bench [--quick] [--rounds N] [--rows daemon,c,paho,aiomqtt,bare] [--json]
+    python3 tests/bench --attached [--quick] [--json]
 
 Everything runs on this machine: a mosquitto of the bench's own on loopback, buttons that are ptys, and for each program
 a station with a session controller, the same C program (controller.c) in every row. A press is the line `press` on the
@@ -25,6 +26,10 @@ Figures
     in a call    the same, connected, while the controller repeats its mic state every 5 s
     RSS, PSS     VmRSS, and the proportional share from smaps_rollup, at the end of the idle time
     exec to ready   from exec to the retained birth at the broker, with READY=1 where the program notifies; a median
+
+`--attached` measures the daemon alone, with no device, with three headsets, and with three serial buttons beside them.
+The headsets are HID devices to the kernel, made through /dev/uhid; where there is none, in the lab's virtual machine
+(tests/lab), where times mean nothing but wake-ups are counted all the same.
 
 No test holds a time against a limit: the targets are printed with what was measured. Exit code 0 when every row ran.
 """

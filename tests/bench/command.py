@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from tests.bench import attached
 from tests.bench.contenders import CONTENDERS, Contender, compile_programs
 from tests.bench.idle_cost import cost_since, snapshot
 from tests.bench.private_broker import BenchError, private_broker
@@ -163,6 +164,7 @@ def _arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a handful of presses: shows that it works, not how fast")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of blocks (default 9)")
     parser.add_argument("--rows", metavar="KEYS", help="these rows only, comma-separated")
+    parser.add_argument("--attached", action="store_true", help="what attached devices cost at rest, and nothing else")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args()
     keys = [contender.key for contender in CONTENDERS]
@@ -177,6 +179,14 @@ def _arguments(description: str) -> argparse.Namespace:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _run_attached(arguments: argparse.Namespace) -> int:
+    short = attached.Plan(settle_s=0.5, settle_in_call_s=0.5, idle_s=1)
+    whole = attached.Plan(settle_s=_UNTIL_AT_REST_S, settle_in_call_s=5, idle_s=60)
+    rows = attached.measure(short if arguments.quick else whole, _say)
+    print(msgspec.json.encode(rows).decode() if arguments.json else attached.as_text(rows))
+    return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -202,7 +212,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(description: str) -> int:
     """Carry out the command line; returns the exit code. `description` is what `--help` explains."""
     try:
-        return _run(_arguments(description))
+        arguments = _arguments(description)
+        return _run_attached(arguments) if arguments.attached else _run(arguments)
     except BenchError as error:
         _say(f"bench: {error}")
         return _EX_UNAVAILABLE

@@ -88,7 +88,7 @@ def as_text(rows: Sequence[Row], patterns: Sequence[Pattern]) -> str:
     upper += ["idle", "idle", "in a call", "RSS", "PSS", "", "exec to"]
     lower += ["wake-ups/s", "CPU s/h", "wake-ups/s", "MiB", "MiB", "threads", "ready ms"]
     body = [_cells(row, by_key, patterns) for row in rows]
-    lines = _aligned([upper, lower, *body])
+    lines = aligned([upper, lower, *body])
     width = max(map(len, lines))
     lines.insert(2, "-" * width)
     notes = [f"  {row.title}: {row.note}" for row in rows if row.note]
@@ -135,7 +135,7 @@ def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from tests.bench.attached import Row, as_text
+from tests.bench.idle_cost import IdleCost
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 ROWS = ["mutebridge run", "(a) C, same job", "(b) paho loop_start", "(c) aiomqtt", "bare imports + connect"]
@@ -44,3 +47,16 @@ def test_an_unknown_row_is_told_with_the_known_ones() -> None:
     done = bench("--rows", "daemon,cobol")
     assert done.returncode == 2
     assert "cobol: one of daemon, c, paho, aiomqtt, bare is allowed" in done.stderr
+
+
+def test_what_attached_devices_cost_is_told_in_a_table() -> None:
+    nothing = IdleCost(wake_ups_per_s=0.15, cpu_s_per_h=0.4, rss_mib=28.0, pss_mib=24.0, threads=3)
+    more = msgspec.structs.replace(nothing, threads=9)
+    table = as_text(
+        [
+            Row(title="no device", devices=0, idle=nothing, in_call=nothing),
+            Row(title="three headsets", devices=3, idle=more, in_call=more),
+        ]
+    ).splitlines()
+    assert table[3].split() == ["no", "device", "0", "0.150", "0.40", "0.15", "28.0", "24.0", "3"]
+    assert table[-1] == "attached devices add 0.000 wake-ups/s at rest"

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SHELL = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in SHELL for line in block.splitlines()]
+CONFIGURATIONS = re.findall(r"^```yaml\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 LINKS = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
 
 pytestmark = pytest.mark.broker
@@ -305,3 +306,11 @@ def test_the_shell_controller_is_of_the_station_that_the_daemon_takes_by_default
 @pytest.mark.parametrize("link", LINKS)
 def test_a_link_of_the_readme(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_a_configuration_that_is_shown_is_right(configuration: str, tmp_path: Path) -> None:
+    file = tmp_path / "shown.yaml"
+    file.write_text(configuration)
+    done = run(*_PROGRAM, "check", "--config", str(file))
+    assert done.returncode == os.EX_OK, done.stderr

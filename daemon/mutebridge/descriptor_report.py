@@ -1,7 +1,8 @@
 """What `mutebridge devices --descriptor` answers: report descriptors that a person has at hand, explained.
 
-A file may be anything that `core.descriptor_text` knows. A path in /sys, or a node such as /dev/hidraw0 (which is not
-opened), also tells whose descriptor it is, and with that which profiles are known for it.
+A file may be anything that `core.descriptor_text` knows. A path in /sys, a node such as /dev/hidraw0 (which is not
+opened), or a file that is called after its device, such as 046d_0a37.bin, also tells whose descriptor it is, and with
+that which profiles are known for it.
 """
 
 import errno
@@ -9,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +26,8 @@ Ids = tuple[str | None, str | None]
 
 # The kernel names a HID device bus:vendor:product.number.
 _HID_DEVICE = re.compile(r"/[0-9A-F]{4}:([0-9A-F]{4}):([0-9A-F]{4})\.[0-9A-F]+(?=/)")
+# What people call the file of a device after; its ids at the end.
+_NAMED_AFTER = re.compile(r"(?:.*[^0-9A-Za-z])?([0-9A-Fa-f]{4})[_:-]([0-9A-Fa-f]{4})")
 _HEXADECIMAL = re.compile(r"""[0-9a-fA-FxX\s,;:_|\\'"{}()\[\]-]+""")
 
 
@@ -88,11 +92,17 @@ def _title(found: FoundDescriptor, node: DeviceNode) -> str:
 
 def _path_and_ids(given: str) -> tuple[str, Ids]:
     """Return which file is meant, and what its path says of the device."""
+    if "\0" in given:
+        return given, (None, None)
     path = given
-    if node := re.fullmatch(r"/dev/(hidraw[0-9]+)", os.path.realpath(given) if "\0" not in given else ""):
+    if node := re.fullmatch(r"/dev/(hidraw[0-9]+)", os.path.realpath(given)):
         path = f"/sys/class/hidraw/{node[1]}/device/report_descriptor"  # reading the node would wait for a press
-    named = _HID_DEVICE.findall(os.path.realpath(path)) if "\0" not in path else []
-    return path, (named[-1][0].lower(), named[-1][1].lower()) if named else (None, None)
+    if named := _HID_DEVICE.findall(os.path.realpath(path)):
+        return path, (named[-1][0].lower(), named[-1][1].lower())
+    is_file = os.path.isfile(path)  # noqa: PTH113 (a path may be anything here)
+    if is_file and (after := _NAMED_AFTER.fullmatch(Path(path).stem)):
+        return path, (after[1].lower(), after[2].lower())
+    return path, (None, None)
 
 
 def _content(given: str, path: str) -> bytes:

@@ -283,6 +283,16 @@ def test_a_path_in_sys_tells_whose_descriptor_it_is(tmp_path: Path) -> None:
     assert json.loads(other)["profiles"] == ["jabra"]
 
 
+@pytest.mark.parametrize(
+    "name", ["046d_0a37.bin", "logitech_usb-headset-h540_046D_0A37.hex", "046d-0a37", "x046d_0a37.bin"]
+)
+def test_a_file_may_be_called_after_its_device(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes(OURS)
+    said = json.loads(devices("--json", "--descriptor", str(file)).stdout)
+    assert said["profiles"] == ([] if name.startswith("x") else ["logitech_h540"])
+
+
 def test_a_device_that_is_read_by_its_bytes_is_told_to_be() -> None:
     vendor = bytes.fromhex("0600ff 0901 a101 1500 26ff00 7508 9508 0901 8102 c0".replace(" ", ""))
     told = devices("--descriptor", vendor.hex(":"), "--vendor-product", "16c0:27db").stdout.decode()

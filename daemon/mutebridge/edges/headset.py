@@ -16,6 +16,8 @@ Decisions
     A device that is stuck in a write when it should close is left to its thread.
     Acknowledgements are handed to that thread before the press is told to anybody; they leave first because whatever
     follows from the press is handed over later.
+    Other programs. A write of somebody else to the node is heard of by inotify (`node_watch`), a lamp that is switched
+    through the input layer by the event nodes; then all lamps are written again, boundedly (`core.rewrites`).
     Floods. Reports beyond REPORTS_PER_SECOND are left in the kernel, which keeps 63 and drops the rest.
 """
 

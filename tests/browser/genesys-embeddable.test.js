@@ -27,7 +27,8 @@ function followed(client = new EmbeddableStandIn()) {
 
 const connected = (client) => ["ring", "connect"].forEach((verb) => client.do(verb));
 const refusedAs = (error, detail) => (refused) => refused.error === error && detail.test(refused.detail);
-const jwt = (claims) => ["{}", JSON.stringify(claims), "?"].map((part) => Buffer.from(part).toString("base64url")).join(".");
+const base64url = (text) => Buffer.from(text).toString("base64url");
+const jwt = (claims) => ["{}", JSON.stringify(claims), "?"].map(base64url).join(".");
 
 test("a call and its microphone are told as they happen", () => {
   const { client, told } = followed();

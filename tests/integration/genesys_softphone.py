@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 from tests.integration.browser_page import Chromium, PageServer
-from tests.integration.genesys_cloud import TOKEN, Conversation, GenesysCloud
+from tests.integration.genesys_network import TOKEN, Conversation, GenesysCloud
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tests" / "browser"
@@ -18,12 +18,15 @@ TOOLS = ROOT / "tests" / "browser"
 _OF_THE_SDK = "uncaught: Object"
 
 
+# The packages are fetched within the first test that needs them.
+fetches = pytest.mark.timeout(600)
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm; type: sudo apt install nodejs npm")
 
 
 def install_tools() -> None:
     """Have the packages of tests/browser, as its lock file says."""
-    if not (TOOLS / "node_modules" / ".package-lock.json").exists():
+    installed = TOOLS / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < (TOOLS / "package-lock.json").stat().st_mtime:
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(command, cwd=TOOLS, check=True, capture_output=True, timeout=300)
 

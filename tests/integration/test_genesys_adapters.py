@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tests.integration.browser_page import FOLDER, Chromium, PageServer, link, needs_chromium, pairing
 from tests.integration.daemon_station import Onlooker
-from tests.integration.genesys_softphone import ROOT, TOOLS, install_tools, needs_npm
+from tests.integration.genesys_softphone import ROOT, TOOLS, fetches, install_tools, needs_npm
 from tests.integration.websocket_broker import WebSocketBroker
 
-pytestmark = needs_npm
+pytestmark = [needs_npm, fetches]
 
 _BLOCKS = re.findall(r"^```js\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 _SNIPPETS = [block for block in _BLOCKS if "connectGenesys" in block]
@@ -20,12 +20,14 @@ import type { GenesysCloudWebrtcSdk } from "genesys-cloud-webrtc-sdk";
 import type { EmbeddableClient } from "mutebridge/adapters/genesys-embeddable.js";
 declare global {
   const client: EmbeddableClient;
+  const grantedScopes: string[];
   const sdk: GenesysCloudWebrtcSdk;
 }
 """
 _SOFTPHONE = """<!doctype html><script type="module">
 import { EmbeddableStandIn } from "/mutebridge/adapters/genesys-embeddable-stand-in.js";
 globalThis.client = new EmbeddableStandIn();
+globalThis.grantedScopes = ["client:call:write", "interaction:write"];
 await import("./readme.js");
 </script>"""
 

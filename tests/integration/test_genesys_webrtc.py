@@ -1,13 +1,13 @@
-"""The adapter of genesys-cloud-webrtc-sdk with the SDK's real code in Chromium; genesys_cloud says where it is cut."""
+"""The adapter of genesys-cloud-webrtc-sdk, with the SDK's real code in Chromium before genesys_network."""
 
 from collections.abc import Iterator
 
 import pytest
 from tests.integration.browser_page import needs_chromium
-from tests.integration.genesys_cloud import Conversation
-from tests.integration.genesys_softphone import WebrtcSoftphone, Workplace, needs_npm, workplace
+from tests.integration.genesys_network import Conversation
+from tests.integration.genesys_softphone import WebrtcSoftphone, Workplace, fetches, needs_npm, workplace
 
-pytestmark = [needs_chromium, needs_npm]
+pytestmark = [needs_chromium, needs_npm, fetches]
 
 
 @pytest.fixture(scope="module")

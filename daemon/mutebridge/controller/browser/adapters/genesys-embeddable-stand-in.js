@@ -1,9 +1,9 @@
 /**
  * Stands in for the client of the Genesys Cloud Embeddable Client SDK (1.2.40) in tests and on the page for trying.
  *
- * It does what is documented of it, and is as awkward: `muteMic` throws the same bare "Operation Not Allowed" whether no
- * call is connected, a scope is missing or somebody else owns the call; a session exists while it only rings; there is
- * no `setMicState`. What a person does on the softphone's own page (`do`, `hand`) is not part of the SDK.
+ * It does what is documented, as awkwardly: `muteMic` throws the same bare "Operation Not Allowed" whether no call is
+ * connected, a scope is missing or somebody else owns the call; a session exists while it only rings; there is no
+ * `setMicState`. What a person does on the softphone's own page (`do`, `hand`) is not part of the SDK.
  */
 
 /** @type {Record<string, Record<string, string>>} */

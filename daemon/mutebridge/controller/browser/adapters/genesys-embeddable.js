@@ -107,8 +107,8 @@ function isNotAllowed(error) {
 async function whyNotAllowed(scopes) {
   const missing = await missingScopes(scopes, MUTE_SCOPES);
   if (missing?.length) {
-    const names = missing.join(" and ");
-    return new Refused("missing_scope", `the access token lacks ${names}; add it to the OAuth client, then sign in anew`);
+    const lacks = `the access token lacks ${missing.join(" and ")}`;
+    return new Refused("missing_scope", `${lacks}; add it to the OAuth client, then sign in anew`);
   }
   const token = missing
     ? `the access token has ${MUTE_SCOPES.join(" and ")}`

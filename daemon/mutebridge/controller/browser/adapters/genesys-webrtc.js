@@ -4,14 +4,14 @@
  *     import { takePairing } from "./mutebridge-controller.js";
  *     import { connectGenesysWebrtc } from "./adapters/genesys-webrtc.js";
  *
- *     const controller = connectGenesysWebrtc(sdk, { pairing: takePairing() });   // before or after sdk.initialize()
+ *     const controller = connectGenesysWebrtc(sdk, { pairing: takePairing() }); // before or after sdk.initialize()
  *
- * A conversation's state and microphone are what the newest `conversationUpdate` says of it, which is what Genesys Cloud
- * says; sessions tell only who rings. Muting asks for `setAudioMute` of one conversation, and only while its call is
+ * A conversation's state and microphone are what its newest `conversationUpdate` says, in Genesys Cloud's words;
+ * sessions tell only who rings. Muting asks for `setAudioMute` of one conversation, and only while its call is
  * `connected` and not held: the SDK's own `isConnectedState` counts dialing too, which is not enough here.
  *
- * While the SDK's streaming connection is down, nobody hears of a change: what the microphone does is unknown then, until
- * the SDK is connected again and Genesys Cloud confirms what the SDK knew.
+ * While the SDK's streaming connection is down, nobody hears of a change: what the microphone does is unknown then, and
+ * known again when the SDK is connected and Genesys Cloud confirms what the SDK knew.
  */
 
 import { Refused } from "../mutebridge-controller.js";
@@ -294,7 +294,9 @@ export class Conversations {
     if (status === 401) return new Refused("not_allowed", `${said}; the access token is no longer valid`);
     if (status !== 403) return new Refused("failed", said);
     const missing = await missingScopes(this.#scopes, MUTE_SCOPES);
-    if (missing?.length) return new Refused("missing_scope", `${said}; the access token lacks ${missing.join(" and ")}`);
+    if (missing?.length) {
+      return new Refused("missing_scope", `${said}; the access token lacks ${missing.join(" and ")}`);
+    }
     // It names a permission that the person's role lacks, or says that the token's scope does not reach.
     if (!/permission|scope/i.test(said)) return new Refused("not_allowed", said);
     const needs = missing ? "" : `; the access token needs the scope ${MUTE_SCOPES.join(" and ")}`;
@@ -315,9 +317,8 @@ export class Conversations {
 
   /** Null before `initialize`. */
   #softphone() {
-    const manager = this.#sdk.sessionManager;
-    const softphone = manager?.sessionHandlers.find((handler) => /** @type {any} */ (handler).sessionType === "softphone");
-    return /** @type {SoftphoneSessionHandler | undefined} */ (softphone);
+    const handlers = /** @type {SoftphoneSessionHandler[] | undefined} */ (this.#sdk.sessionManager?.sessionHandlers);
+    return handlers?.find(({ sessionType }) => sessionType === "softphone");
   }
 }
 

@@ -8,12 +8,12 @@ import pytest
 from tests.integration import controller_timeline
 from tests.integration.browser_page import Chromium, PageServer, Tab, link, needs_chromium, pairing
 from tests.integration.daemon_station import Station
-from tests.integration.genesys_cloud import Conversation
-from tests.integration.genesys_softphone import WebrtcSoftphone, needs_npm, workplace
+from tests.integration.genesys_network import Conversation
+from tests.integration.genesys_softphone import WebrtcSoftphone, fetches, needs_npm, workplace
 from tests.integration.mosquitto import EXECUTABLE
 from tests.integration.websocket_broker import WebSocketBroker
 
-pytestmark = [pytest.mark.broker, needs_chromium]
+pytestmark = [pytest.mark.broker, needs_chromium, fetches]
 
 # Says with which state the SDK was asked to mute or unmute.
 WATCH_THE_SDK = """async () => {

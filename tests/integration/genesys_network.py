@@ -4,6 +4,8 @@ The SDK's real code runs against it in a browser that takes these servers for `a
 `streaming.mypurecloud.com`; nothing inside the SDK is replaced. What it does not have is the far end of the audio: its
 offers are true SDP, and no ICE candidate ever answers, so that a call's peer connection stays `new`.
 
+What the API answers to a token that lacks a scope is not documented; the body here is a guess in the documented form.
+
 Conversations belong to one agent. They change by what the SDK asks (PATCH), and by what others do (`ring`, `change`,
 `leave`); each change is a notification of `v2.users.{id}.conversations`, as the public API describes them.
 """

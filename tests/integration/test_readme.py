@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 SHELL = re.findall(r"^```sh\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in SHELL for line in block.splitlines()]
-CONFIGURATIONS = re.findall(r"^```yaml\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+CONFIGURATIONS = re.findall(r"^```yaml\n(devices:.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 LINKS = re.findall(r"\]\((?!https?://)([^)#]+)\)", README)
 
 pytestmark = pytest.mark.broker

@@ -1,5 +1,6 @@
 """One HTTP request: sent while it is wanted, told apart by whether it may have been carried out."""
 
+import queue
 import socket
 import ssl
 import threading
@@ -67,10 +68,10 @@ def patch(exchange: Exchange, seconds: float) -> int:
 
 
 def test_what_is_not_wanted_any_more_is_not_sent() -> None:
-    came: list[bytes] = []
+    came: queue.Queue[bytes] = queue.Queue()
 
     def serve(connection: socket.socket) -> None:
-        came.append(connection.recv(1000))
+        came.put(connection.recv(1000))
 
     with peer(serve) as server:
         exchange = Exchange(server.url)
@@ -79,25 +80,26 @@ def test_what_is_not_wanted_any_more_is_not_sent() -> None:
             exchange.send("PATCH", "/calls", {}, b"{}", lambda: next(left))
         assert refused.value.too_late
         exchange.close()
-    assert came == [b""]
+        assert came.get(timeout=20) == b"", "it was connected, and closed again"
 
 
 def test_a_request_without_answer_is_taken_back_as_far_as_can_be() -> None:
     """A reset, not an end: what the kernel still holds is not delivered later."""
-    ends: list[object] = []
+    ends: queue.Queue[str] = queue.Queue()
 
     def serve(connection: socket.socket) -> None:
         connection.settimeout(20)
         try:
-            while data := connection.recv(1000):
-                ends.append(data)
-            ends.append("ended")
+            while connection.recv(1000):
+                pass
+            ends.put("ended")
         except ConnectionResetError:
-            ends.append("reset")
+            ends.put("reset")
 
-    with peer(serve) as server, pytest.raises(UnansweredError, match="it took too long"):
-        patch(Exchange(server.url), 0.3)
-    assert ends[-1] == "reset"
+    with peer(serve) as server:
+        with pytest.raises(UnansweredError, match="it took too long"):
+            patch(Exchange(server.url), 0.3)
+        assert ends.get(timeout=20) == "reset"
 
 
 def test_a_connection_is_kept_and_replaced_when_the_server_has_closed_it() -> None:
@@ -124,7 +126,7 @@ def test_a_connection_is_kept_and_replaced_when_the_server_has_closed_it() -> No
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"])
 def test_an_answer_that_is_none_leaves_it_open_whether_it_was_done(answer: bytes) -> None:
     def serve(connection: socket.socket) -> None:
-        connection.recv(1000)
+        take_request(connection)
         connection.sendall(answer)
 
     with peer(serve) as server, pytest.raises(UnansweredError, match="no answer from localhost"):
@@ -135,7 +137,7 @@ def test_a_second_thread_waits_no_longer_than_its_own_request_is_wanted() -> Non
     answer = threading.Event()
 
     def serve(connection: socket.socket) -> None:
-        connection.recv(1000)
+        take_request(connection)
         answer.wait(20)
         connection.sendall(ANSWER)
 
@@ -174,7 +176,7 @@ def test_tls_is_verified(
     monkeypatch.setenv("SSL_CERT_FILE", certificates.other_ca_file if host == "untrusted" else certificates.ca_file)
 
     def serve(connection: socket.socket) -> None:
-        connection.recv(1000)
+        take_request(connection)
         connection.sendall(ANSWER)
 
     with peer(serve, context) as server:

@@ -2,6 +2,7 @@
 
     python3 tests/bench [--quick] [--rounds N] [--rows daemon,c,paho,aiomqtt,bare] [--json]
     python3 tests/bench --attached [--quick] [--json]
+    python3 tests/bench --page [--quick]
 
 Everything runs on this machine: a mosquitto of the bench's own on loopback, buttons that are ptys, and for each program
 a station with a session controller, the same C program (controller.c) in every row. A press is the line `press` on the
@@ -48,7 +49,7 @@ sys.path[:0] = [str(TESTS.parent), str(TESTS.parent / "daemon")]
 
 import bootstrap  # noqa: E402 - found by the line above
 
-NEEDED = ("aiomqtt", "hidraw", "msgspec", "paho.mqtt", "pyudev", "serial", "yaml")
+NEEDED = ("aiomqtt", "hidraw", "msgspec", "paho.mqtt", "playwright", "pyudev", "serial", "yaml")
 
 
 def enter_environment() -> None:

@@ -165,6 +165,7 @@ def _arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of blocks (default 9)")
     parser.add_argument("--rows", metavar="KEYS", help="these rows only, comma-separated")
     parser.add_argument("--attached", action="store_true", help="what attached devices cost at rest, and nothing else")
+    parser.add_argument("--page", action="store_true", help="a web page instead: a press on the desk, a click on it")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args()
     keys = [contender.key for contender in CONTENDERS]
@@ -190,6 +191,11 @@ def _run_attached(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.page:
+        from tests.bench import page  # noqa: PLC0415 - it needs a browser
+
+        print(page.table(*page.measure(10 if arguments.quick else 300)))
+        return 0
     plan = _plan(quick=arguments.quick, rounds=arguments.rounds)
     chosen = [contender for contender in CONTENDERS if contender.key in arguments.rows]
     with tempfile.TemporaryDirectory(prefix="mutebridge-bench-") as name, private_broker(Path(name)) as port:

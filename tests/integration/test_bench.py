@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from tests.bench.attached import Row, as_text
 from tests.bench.idle_cost import IdleCost
+from tests.integration.browser_page import needs_chromium
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 ROWS = ["mutebridge run", "(a) C, same job", "(b) paho loop_start", "(c) aiomqtt", "bare imports + connect"]
@@ -41,6 +42,15 @@ def test_a_quick_run_prints_every_row_and_each_press_became_one_command() -> Non
     goals = done.stdout.partition("Targets\n")[2].splitlines()
     assert len(goals) == TARGETS
     assert not any("not measured" in goal for goal in goals), goals
+
+
+@needs_chromium
+def test_a_press_is_measured_beside_a_click_on_a_web_page() -> None:
+    done = bench("--page", "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for way in ("a press on the desk", "a click on the page"):
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(way)]
+        assert len(re.findall(r"\d+\.\d", line)) == 4
 
 
 def test_an_unknown_row_is_told_with_the_known_ones() -> None:

@@ -412,7 +412,7 @@ def test_a_second_softphone_of_that_name_is_told_apart_from_a_bad_network(
         ("make({ broker: 'ws://localhost', heartbeatS: 0 })", "heartbeat"),
         ("make({ broker: 'ws://localhost', setMute: 'mute' })", "setMute"),
         ("new Refused('busy')", "one of not_connected"),
-        ("make({ broker: 'ws://localhost' }), controller.micChanged()", "true for muted"),
+        ("make({ broker: 'ws://localhost' }), controller.micChanged()", "true for muted, false"),
         ("make({ broker: 'ws://localhost' }), controller.callChanged('ringing', '')", "1 to 256"),
     ],
 )

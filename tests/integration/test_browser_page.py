@@ -1,5 +1,6 @@
 """The softphone page in a real browser, with the real daemon, a real broker and a button on a pty."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 from tests.integration import controller_timeline
-from tests.integration.browser_page import Chromium, PageServer, Tab, link, needs_chromium, pairing
+from tests.integration.browser_page import FOLDER, Chromium, PageServer, Tab, link, needs_chromium, pairing
 from tests.integration.daemon_station import DARK, Station
 from tests.integration.mosquitto import EXECUTABLE
 from tests.integration.proxy import Proxy
 from tests.integration.websocket_broker import WebSocketBroker
+
+from mutebridge.controller import page_server
 
 pytestmark = [pytest.mark.broker, needs_chromium]
 
@@ -330,6 +333,19 @@ def test_a_broker_that_is_not_there_is_a_problem_on_the_page(chromium: Chromium,
     tab.page.locator("#problem", has_text="cannot connect to ws://127.0.0.1:9").wait_for()
 
 
+def test_the_page_as_mutebridge_serves_it_keeps_time_in_a_worker(
+    chromium: Chromium, station: Station, broker: WebSocketBroker
+) -> None:
+    chromium.new_profile()
+    with page_server.PageServer(f"ws://127.0.0.1:{broker.websocket_port}") as site:
+        tab = chromium.open(link(site.url, pairing(broker.websocket_port)))
+        tab.wait_up()
+        assert len(tab.page.workers) == 1
+        assert tab.console == []
+        assert station.daemon.runs
+        chromium.new_profile()
+
+
 @pytest.mark.parametrize("policy", ["", "default-src 'self'; connect-src ws:; worker-src 'none'"], ids=["", "strict"])
 def test_without_a_worker_the_pages_own_timers_do(
     chromium: Chromium, station: Station, broker: WebSocketBroker, policy: str
@@ -344,3 +360,53 @@ def test_without_a_worker_the_pages_own_timers_do(
         assert len(tab.page.workers) == (0 if policy else 1)
         assert tab.uncaught == []
         chromium.new_profile()
+
+
+# --- the README
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+SOFTPHONE = """<!doctype html><title>a softphone of their own</title><script>
+const heard = {};
+globalThis.softphone = {
+  scopes: ["calls:mute"],
+  on: (what, listener) => (heard[what] = listener),
+  say: (what, ...said) => heard[what](...said),
+  mute: async (muted) => softphone.say("mic", muted),
+};
+</script><script type="module" src="twenty_lines.js"></script>"""
+
+
+def test_the_twenty_lines_of_the_readme(
+    tmp_path: Path, chromium: Chromium, station: Station, broker: WebSocketBroker
+) -> None:
+    lines = README.partition("### In JavaScript\n")[2].partition("```js\n")[2].partition("```")[0]
+    assert len(lines.splitlines()) <= 20
+    folder = tmp_path / "site"
+    (folder / "mutebridge").mkdir(parents=True)
+    (folder / "page.html").write_text(SOFTPHONE)
+    (folder / "twenty_lines.js").write_text(lines)
+    shutil.copy(FOLDER / "mutebridge-controller.js", folder / "mutebridge")
+    chromium.new_profile()
+    with PageServer(folder) as site:
+        tab = chromium.open(link(site.url, pairing(broker.websocket_port)))
+        station.onlooker.wait("softphone/availability", lambda said: said.payload == "online")
+        tab.page.evaluate("softphone.say('call', 'connected', 'call-1')")
+        tab.page.evaluate("softphone.say('mic', false)")
+        station.wait_told("live")
+        station.press()
+        station.wait_lamp("MUTED")
+        station.wait_event("confirmed")
+        station.wait_told("muted")
+        tab.page.evaluate("softphone.scopes = []")
+        with tab.page.expect_console_message(lambda message: "rejected" in message.text):
+            station.press()
+        assert "calls:mute" in station.wait_event("rejected").get("detail")
+        assert "all is well" in tab.console
+        assert tab.uncaught == []
+        chromium.new_profile()
+
+
+def test_the_picture_of_the_readme_is_there_and_small() -> None:
+    picture = FOLDER / "page.png"
+    assert f"]({picture.relative_to(Path(__file__).parents[2]).as_posix()})" in README
+    assert picture.stat().st_size < 100_000

@@ -167,6 +167,7 @@ def _policy(broker: str) -> str:
         "script-src": "'self'",
         "style-src": "'self'",
         "img-src": "'self' data:",
+        "worker-src": "blob:",  # keeps time in a hidden tab
         "connect-src": broker,
         "base-uri": "'none'",
         "form-action": "'none'",

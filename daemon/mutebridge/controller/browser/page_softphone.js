@@ -105,7 +105,7 @@ class SimulatedSoftphone extends EventTarget {
       await this.muteMic(muted);
     } catch {
       this.#requireConnected(); // it may have ended meanwhile
-      if (this.fault("missing_scope")) throw new Refused("missing_scope", `grant the login the scope ${SCOPE}`);
+      if (this.fault("missing_scope")) throw new Refused("missing_scope", SCOPE);
       throw new Refused("not_allowed", "the softphone says Operation Not Allowed: most likely somebody else's call");
     }
   }

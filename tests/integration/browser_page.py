@@ -134,6 +134,14 @@ class Tab:
         line.first.wait_for(timeout=DEADLINE_MS)
         return line.first.inner_text()
 
+    def wait_problem(self, text: str) -> None:
+        expect(self.page.locator("#problem")).to_contain_text(text, timeout=DEADLINE_MS)
+
+    @property
+    def address(self) -> str:
+        """What its address bar shows."""
+        return str(self.page.evaluate("location.href"))
+
     @property
     def uncaught(self) -> list[str]:
         return [line for line in self.console if line.startswith("uncaught")]

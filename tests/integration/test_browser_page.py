@@ -284,7 +284,7 @@ def test_a_hidden_tab_is_as_quick_and_its_heart_beats_on(open_page: Callable[...
 
 
 def test_the_pairing_leaves_the_address_and_is_kept(tab: Tab, server: PageServer, chromium: Chromium) -> None:
-    assert tab.page.url == server.url
+    assert tab.address == server.url
     tab.page.goto("about:blank")
     again = chromium.open(server.url)
     again.wait_up()
@@ -305,8 +305,8 @@ def test_a_pairing_that_cannot_be_used_says_why(
 ) -> None:
     chromium.new_profile()
     tab = chromium.open(link(server.url, said))
-    assert problem in tab.page.inner_text("#problem")
-    assert tab.page.url == server.url
+    tab.wait_problem(problem)
+    assert tab.address == server.url
     assert tab.uncaught == []
 
 
@@ -316,21 +316,21 @@ def test_a_damaged_link_is_told_and_a_good_one_can_be_pasted(
     chromium.new_profile()
     good = link(server.url, pairing(broker.websocket_port))
     tab = chromium.open(good[:-9])
-    assert "damaged" in tab.page.inner_text("#problem")
+    tab.wait_problem("damaged")
     tab.page.fill("#link", "https://example.com")
     tab.page.click("#pair button")
-    assert "no pairing link" in tab.page.inner_text("#problem")
+    tab.wait_problem("no pairing link")
     tab.page.fill("#link", good)
     tab.page.click("#pair button")
     tab.wait_up()
-    assert tab.page.url == server.url
+    assert tab.address == server.url
     assert station.daemon.runs
 
 
 def test_a_broker_that_is_not_there_is_a_problem_on_the_page(chromium: Chromium, server: PageServer) -> None:
     chromium.new_profile()
     tab = chromium.open(link(server.url, pairing(9)))
-    tab.page.locator("#problem", has_text="cannot connect to ws://127.0.0.1:9").wait_for()
+    tab.wait_problem("cannot connect to ws://127.0.0.1:9")
 
 
 def test_the_page_as_mutebridge_serves_it_keeps_time_in_a_worker(

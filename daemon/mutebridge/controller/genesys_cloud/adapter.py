@@ -100,6 +100,7 @@ class Adapter:
         self._channel: Channel | None = None
         self._online = False
         self._trouble = ""
+        self._unreadable = ""
         self._attempt = 0
         self._renew_not_before = 0.0
         # Of both threads, under the lock.
@@ -129,7 +130,7 @@ class Adapter:
             self._commands.close()
 
     def stop(self) -> None:
-        """Let `run` end soon; for any thread, and for a signal handler."""
+        """Let `run` end soon; for any thread."""
         self._stopping.set()
         channel = self._channel
         if channel:
@@ -173,7 +174,7 @@ class Adapter:
     def _silent_until(self, heard_at: float, asked_at: float | None) -> float:
         if asked_at is not None:
             return asked_at + SIGN_OF_LIFE_S
-        return heard_at + (SIGN_OF_LIFE_S if self._calls.connected else IDLE_SIGN_OF_LIFE_S)
+        return heard_at + (SIGN_OF_LIFE_S if self._calls.live else IDLE_SIGN_OF_LIFE_S)
 
     def _open(self) -> Channel:
         wanted = within(REQUEST_TIMEOUT_S)
@@ -231,7 +232,9 @@ class Adapter:
         try:
             event = read_event(self._user_id, notification.body)
         except ValueError as error:
-            _log.warning("genesys cloud: an event that cannot be read: %s", error)
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                _log.warning("genesys cloud: events that cannot be read, so the calls are listed instead: %s", error)
             self._list()
             return
         with self._lock:
@@ -367,8 +370,9 @@ class Adapter:
 
     def _ask_to_mute(self, calls: list[OwnCall], muted: bool) -> Exception | None:
         """PATCH; return what leaves open whether it was done. Refused when it was not."""
-        if not muted:
-            with self._lock:
+        with self._lock:
+            doubt_before = self._doubt_until
+            if not muted:
                 self._doubt_until = math.inf
         try:
             for call in calls:
@@ -378,7 +382,7 @@ class Adapter:
                 return trouble
             with self._lock:
                 if not muted:
-                    self._doubt_until = 0.0
+                    self._doubt_until = doubt_before
                 elif self._truth():  # an old event, taken for the answer
                     self._doubt_until = time.monotonic()
             raise refusal(trouble) from None

@@ -253,7 +253,7 @@ FAULTS: list[tuple[str, MachineFacts, State, str, str]] = [
 
 @pytest.mark.parametrize(("name", "found", "state", "finding", "remedy"), FAULTS)
 def test_a_fault(name: str, found: MachineFacts, state: State, finding: str, remedy: str) -> None:
-    (judged,) = [each for each in machine_findings(found) if each.name == name]
+    judged, *_ = [each for each in machine_findings(found) if each.name == name]
     assert (judged.state, finding in judged.finding) == (state, True), judged
     assert remedy in (judged.remedy or "")
     assert (judged.remedy is not None) is (state in (WARNING, PROBLEM) or bool(remedy))
@@ -312,6 +312,8 @@ def test_a_person_reads_what_is_the_same_once_and_each_fault_alone() -> None:
         Finding("controller", CANNOT_TELL, "without it", "do this"),
     ]
     assert Report.of(findings).as_text(80).splitlines() == [
+        "mutebridge: problems: 2, warnings: 0",
+        "",
         "ok       publish        all 2: allowed",
         "problem  publish        c: refused",
         "                        > allow it",
@@ -319,19 +321,19 @@ def test_a_person_reads_what_is_the_same_once_and_each_fault_alone() -> None:
         "                        > allow it",
         "unknown  bridge         so with controller: without it",
         "                        > do this",
-        "",
-        "Problems: 2, warnings: 0.",
     ]
 
 
 def test_colours_are_for_terminals() -> None:
     report = Report.of([Finding("clock", OK, "right")])
-    assert report.as_text(80, coloured=True) == "\033[32mok\033[0m       clock          right\n\nAll is well.\n"
-    assert report.as_text(80) == "ok       clock          right\n\nAll is well.\n"
+    assert (
+        report.as_text(80, coloured=True) == "mutebridge: all is well\n\n\033[32mok\033[0m       clock          right\n"
+    )
+    assert report.as_text(80) == "mutebridge: all is well\n\nok       clock          right\n"
 
 
 def test_what_is_unknown_is_not_called_well() -> None:
-    assert "as far as can be told; unknown: 1." in Report.of([Finding("clock", CANNOT_TELL, "?")]).as_text(80)
+    assert "as far as can be told; unknown: 1\n" in Report.of([Finding("clock", CANNOT_TELL, "?")]).as_text(80)
 
 
 def test_a_device_cannot_speak_to_the_terminal() -> None:

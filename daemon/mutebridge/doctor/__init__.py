@@ -18,7 +18,6 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from mutebridge import __version__
 from mutebridge import config as configuration
 from mutebridge.config import Config, ConfigError, ConfigFileError
 from mutebridge.doctor import broker_judgement, judgement
@@ -60,7 +59,6 @@ def main(args: argparse.Namespace) -> int:
     else:
         width = max(_MIN_WIDTH, min(_MAX_WIDTH, shutil.get_terminal_size().columns))
         coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        sys.stdout.write(f"mutebridge {__version__} on {os.uname().nodename}\n\n")
         sys.stdout.write(report.as_text(width, coloured=coloured))
     sys.stdout.flush()
     return report.exit_status

@@ -55,18 +55,18 @@ class Report(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode() + "\n"
 
     def as_text(self, width: int, *, coloured: bool = False) -> str:
-        """Return it for a person, at most `width` columns wide."""
-        lines: list[str] = []
+        """Return it for a person, at most `width` columns wide; the first line is all that monitoring shows."""
+        lines = [self._summary(), ""]
         for finding in _folded(self.checks):
             lines += _shown(finding, width, coloured=coloured)
-        return "\n".join([*lines, "", self._summary()]) + "\n"
+        return "\n".join(lines) + "\n"
 
     def _summary(self) -> str:
         counts = {state: sum(each.state is state for each in self.checks) for state in State}
         if self.state is not State.OK:
-            return f"Problems: {counts[State.PROBLEM]}, warnings: {counts[State.WARNING]}."
+            return f"mutebridge: problems: {counts[State.PROBLEM]}, warnings: {counts[State.WARNING]}"
         unknown = counts[State.CANNOT_TELL]
-        return "All is well." if not unknown else f"All is well, as far as can be told; unknown: {unknown}."
+        return "mutebridge: all is well" + (f", as far as can be told; unknown: {unknown}" if unknown else "")
 
 
 def _folded(findings: Sequence[Finding]) -> list[Finding]:

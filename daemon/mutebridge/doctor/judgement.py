@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mutebridge import __version__
 from mutebridge.core.assignment import KeepMuteKey
 from mutebridge.doctor.facts import ConfigFacts, DeviceFacts, MachineFacts, ServiceFacts
 from mutebridge.doctor.findings import Finding, State
@@ -266,7 +267,7 @@ def _clock(machine: MachineFacts) -> Iterator[Finding]:
 
 
 def _libraries(machine: MachineFacts) -> Iterator[Finding]:
-    name, well = "library", []
+    name, well = "library", [f"mutebridge {__version__}"]
     for library in machine.libraries:
         if library.version is None and not library.backend and library.name != "pyudev":
             yield Finding(name, PROBLEM, "not installed", "install mutebridge anew", library.name)
@@ -279,5 +280,4 @@ def _libraries(machine: MachineFacts) -> Iterator[Finding]:
         else:
             backend = f" (C library {library.backend})" if library.backend else ""
             well.append(f"{library.name} {library.version or 'of unknown version'}{backend}")
-    if well:
-        yield Finding(name, OK, ", ".join(well))
+    yield Finding(name, OK, ", ".join(well))

@@ -190,12 +190,14 @@ def _run_attached(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    if arguments.page:
-        from tests.bench import page  # noqa: PLC0415 - it needs a browser
+def _run_page(arguments: argparse.Namespace) -> int:
+    from tests.bench import page  # noqa: PLC0415 - it needs a browser
 
-        print(page.table(*page.measure(10 if arguments.quick else 300)))
-        return 0
+    print(page.table(*page.measure(10 if arguments.quick else 300)))
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
     plan = _plan(quick=arguments.quick, rounds=arguments.rounds)
     chosen = [contender for contender in CONTENDERS if contender.key in arguments.rows]
     with tempfile.TemporaryDirectory(prefix="mutebridge-bench-") as name, private_broker(Path(name)) as port:
@@ -219,7 +221,8 @@ def main(description: str) -> int:
     """Carry out the command line; returns the exit code. `description` is what `--help` explains."""
     try:
         arguments = _arguments(description)
-        return _run_attached(arguments) if arguments.attached else _run(arguments)
+        run = _run_attached if arguments.attached else _run_page if arguments.page else _run
+        return run(arguments)
     except BenchError as error:
         _say(f"bench: {error}")
         return _EX_UNAVAILABLE

@@ -194,9 +194,10 @@ def test_stop_is_orderly_and_start_starts_again(
     broker.wait_for_log(r"Received DISCONNECT from mutebridge-controller:desk:softphone")
     assert bare.tab.page.evaluate("controller.status.leading") is False
     assert bare.tab.page.workers == []
-    since = onlooker.seen.mark()
+    since, before = onlooker.seen.mark(), desk.mic()
     bare.in_call(muted=True).start()
-    onlooker.wait("softphone/mic", lambda said: said.get("muted") is True, since=since)
+    again = onlooker.wait("softphone/mic", lambda said: said.get("muted") is True, since=since)
+    assert again.get("epoch") != before.get("epoch")
     assert desk.send(muted=False)["ok"] is True
 
 
@@ -406,6 +407,7 @@ def test_a_second_softphone_of_that_name_is_told_apart_from_a_bad_network(
     [
         ("make({ broker: 'localhost' })", "ws://host:port"),
         ("make({ broker: 'ws://broker.example.com' })", "use wss:"),
+        ("make({ broker: 'wss://me:secret@broker.example.com' })", "fields of their own"),
         ("make({ broker: 'ws://localhost', station: 'a b' })", "station"),
         ("make({ broker: 'ws://localhost', name: '' })", "controller"),
         ("make({ broker: 'ws://localhost', prefix: '/a' })", "prefix"),

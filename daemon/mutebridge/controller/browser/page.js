@@ -106,7 +106,7 @@ element("pair").addEventListener("submit", (event) => {
   }
 });
 addEventListener("hashchange", () => {
-  if (location.hash) start();
+  if (location.hash.includes("mutebridge=")) start();
 });
 
 function start() {

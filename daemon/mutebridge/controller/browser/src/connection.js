@@ -93,18 +93,18 @@ export class Connection {
       const timer = this.#settings.timers.set(() => done(), FAREWELL_TIMEOUT_S * 1000);
       const { topic, payload, retain } = farewell;
       client.publish(topic, payload, { qos: 1, retain }, () => {
-        this.#settings.timers.clear(timer);
-        client.end(false, () => done());
+        client.end(false, () => {
+          this.#settings.timers.clear(timer);
+          done();
+        });
       });
     });
     client.end(true);
   }
 
-  /** Say `farewell` and be gone before the page is; the will says the same. @param {Message} farewell */
-  leave(farewell) {
-    const client = this.#retire();
-    client?.publish(farewell.topic, farewell.payload, { qos: 0, retain: farewell.retain });
-    client?.end(true);
+  /** Be gone before the page is: the will says what a farewell would, which nobody could wait for. */
+  leave() {
+    this.#retire()?.end(true);
   }
 
   /** @returns {Client | null} the client, if it is up; nobody else cares for it from now on */

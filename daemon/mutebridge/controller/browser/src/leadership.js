@@ -2,7 +2,7 @@
  * Which of several tabs of one softphone speaks for it: the one that holds a Web Lock.
  *
  * The browser hands the lock on when its holder is closed, reloaded or dies. Where there are no Web Locks (a page that
- * is neither HTTPS nor on loopback), every tab leads.
+ * is neither HTTPS nor on loopback, a sandboxed frame), every tab leads.
  */
 export class Leadership {
   #name;
@@ -32,7 +32,8 @@ export class Leadership {
       });
     };
     navigator.locks.request(this.#name, { signal: stop.signal }, won).catch((error) => {
-      if (error.name !== "AbortError") throw error;
+      if (error.name === "SecurityError") this.#onWon(); // a frame that may keep nothing shares nothing either
+      else if (error.name !== "AbortError") throw error;
     });
   }
 

@@ -103,5 +103,7 @@ export function validBroker(broker) {
   if (!/^wss?:\/\/[^/]/.test(broker) || !URL.canParse(broker)) {
     throw new TypeError(`broker ${JSON.stringify(broker)}: ws://host:port or wss://host:port/path`);
   }
+  const { username, password } = new URL(broker);
+  if (username || password) throw new TypeError("broker: user and password have fields of their own");
   return broker;
 }

@@ -176,7 +176,7 @@ export class SessionController extends EventTarget {
   /** The page is closed, reloaded, or put away; nothing can be waited for. */
   #onPageHide = () => {
     const { timers, connection, leadership } = this.#resign();
-    connection?.leave(this.#protocol.farewell());
+    connection?.leave();
     timers?.close();
     leadership?.leave();
   };

@@ -65,7 +65,10 @@ def is_given(folder: str, root: str = "") -> bool:
 
 
 def _set_right(folder: str, group: int, *, given: bool) -> None:
-    node = f"/dev/{_value(f'{folder}/uevent', 'DEVNAME')}"
+    name = _value(f"{folder}/uevent", "DEVNAME")
+    if not name:  # unplugged meanwhile; without this it would be /dev itself
+        return
+    node = f"/dev/{name}"
     changed = access_list.grant(node, group) if given else access_list.revoke(node, group)
     if changed:
         print(f"{node}: {'given to' if given else 'taken from'} the group {GROUP}", file=sys.stderr)

@@ -153,6 +153,17 @@ def test_what_is_gone_already_is_given_nothing(machine: Machine) -> None:
     assert not machine.gives(f"{machine.root}/sys/class/hidraw/hidraw7")
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_what_left_before_its_right_is_set_does_not_open_or_close_the_folder_of_all_nodes(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    asked: list[str] = []
+    for change in ("grant", "revoke"):
+        monkeypatch.setattr(access_list, change, lambda path, _: asked.append(path))
+    device_access._set_right(f"{machine.root}/sys/class/hidraw/hidraw7", GROUP, given=given)
+    assert asked == []
+
+
 # --- access lists
 
 

@@ -12,11 +12,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from mutebridge.edges.broker.backoff import backoff_s
-from mutebridge.edges.broker.connection import CallbackError, Connection
-from mutebridge.edges.broker.problems import Problem, ProblemKind
+from mutebridge.edges.broker.problems import CallbackError, Problem, ProblemKind
 from mutebridge.edges.broker.settings import BrokerSettings, Presence, Retained, TlsSettings
+
+if TYPE_CHECKING:
+    from mutebridge.edges.broker.connection import Connection
 
 __all__ = ["Broker", "BrokerSettings", "Problem", "ProblemKind", "Retained", "TlsSettings", "backoff_s"]
 
@@ -158,8 +161,11 @@ class Broker:
             self._stopping.wait(self._next_wait_s())
         return None
 
-    def _try(self) -> Connection:
+    def _try(self) -> "Connection":
         """Live through one connection."""
+        # What only reads settings does without the client's library, which is a quarter of the daemon's start.
+        from mutebridge.edges.broker.connection import Connection  # noqa: PLC0415
+
         connection = Connection(self._settings, self._presence, self._protocol, self._came_up, self._deliver)
         self._connection = connection
         if self._stopping.is_set():  # stop() may have looked before there was a connection
@@ -192,7 +198,7 @@ class Broker:
         chance = random.random()  # noqa: S311 - spreads the load, keeps no secret
         return backoff_s(attempt, chance, first_s=self._settings.retry_first_s, max_s=self._settings.retry_max_s)
 
-    def _fell_back(self, connection: Connection) -> bool:
+    def _fell_back(self, connection: "Connection") -> bool:
         """Go from MQTT 5 to 3.1.1 where the broker refuses it: True, try at once.
 
         Where it only hung up, the other version is next after the wait, and 5 again after a loss: it may have been
@@ -210,7 +216,7 @@ class Broker:
             self._protocol = "5"
         return False
 
-    def _taken_over_again(self, connection: Connection, lived_s: float) -> Problem | None:
+    def _taken_over_again(self, connection: "Connection", lived_s: float) -> Problem | None:
         """Count what another client with our id does to us; return the problem when it goes on and on."""
         now = time.monotonic()
         self._takeovers = [at for at in self._takeovers if now - at < TAKEOVER_WINDOW_S]

@@ -30,6 +30,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from mutebridge.edges.broker.password import read_password
 from mutebridge.edges.broker.problems import (
     UNSUPPORTED_PROTOCOL,
+    CallbackError,
     CannotConnectError,
     Problem,
     ProblemKind,
@@ -58,10 +59,6 @@ _TLS13_OVERHEAD_BYTES = 5 + 1 + 16  # header, content type and tag of a record (
 
 _SUCCESS = MQTTErrorCode.MQTT_ERR_SUCCESS
 _PROTOCOLS = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
-
-
-class CallbackError(Exception):
-    """A callback raised, which is a bug; its exception is the cause."""
 
 
 class _Phase(enum.Enum):

@@ -63,6 +63,10 @@ class CannotConnectError(Exception):
         self.problem = problem
 
 
+class CallbackError(Exception):
+    """A callback raised, which is a bug; its exception is the cause."""
+
+
 def explain_refusal(code: int, said: str, client_id: str, settings: BrokerSettings) -> Problem:
     """Return what a CONNACK means: `code` is an MQTT 5 reason code, `said` the broker's words."""
     if code in (_BAD_PASSWORD, _NOT_AUTHORISED):

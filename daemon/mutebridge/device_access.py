@@ -65,10 +65,11 @@ def is_given(folder: str, root: str = "") -> bool:
 
 
 def _set_right(folder: str, group: int, *, given: bool) -> None:
-    name = _value(f"{folder}/uevent", "DEVNAME")
-    if not name:  # unplugged meanwhile; without this it would be /dev itself
+    node = f"/dev/{_value(f'{folder}/uevent', 'DEVNAME')}"
+    number = os.lstat(node).st_rdev
+    # Unplugged meanwhile, there is no name, which would make it /dev itself, or another device has it.
+    if _read(f"{folder}/dev").strip() != f"{os.major(number)}:{os.minor(number)}".encode():
         return
-    node = f"/dev/{name}"
     changed = access_list.grant(node, group) if given else access_list.revoke(node, group)
     if changed:
         print(f"{node}: {'given to' if given else 'taken from'} the group {GROUP}", file=sys.stderr)

@@ -164,6 +164,19 @@ def test_what_left_before_its_right_is_set_does_not_open_or_close_the_folder_of_
     assert asked == []
 
 
+@pytest.mark.parametrize(("number", "is_it"), [("1:3", True), ("1:5", False), ("", False)])
+def test_a_node_is_touched_only_while_it_is_that_devices(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, number: str, is_it: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(access_list, "grant", lambda path, _: asked.append(path))
+    folder = Path(machine.hid(PHONES)[0])
+    (folder / "uevent").write_text("DEVNAME=null\n")
+    (folder / "dev").write_text(f"{number}\n")
+    device_access._set_right(str(folder), GROUP, given=True)
+    assert asked == (["/dev/null"] if is_it else [])
+
+
 # --- access lists
 
 

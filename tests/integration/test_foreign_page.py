@@ -153,7 +153,9 @@ def test_a_foreign_page_reads_nothing_of_the_paired_one(
     )
     assert framed == "kept out"
     assert not [frame for frame in page.frames if frame.url.startswith(workstation.page.url)], "it was not shown at all"
-    chromium.open(door).page.wait_for_function("localStorage.getItem('mutebridge.pairing')")
+    paired = chromium.open(door)
+    paired.wait("#broker", "broker connected")
+    assert paired.page.evaluate("localStorage.getItem('mutebridge.pairing')")
 
 
 def test_a_name_that_was_made_to_point_here_opens_nothing(

@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> int:
     status = os.EX_OK
     for folder in _finished_nodes() if arguments[0].startswith("-") else arguments:
         try:
-            _set_right(folder, group, given=arguments != ["--revoke"] and is_given(folder))
+            given = arguments != ["--revoke"] and is_given(folder)
+            for node in (folder, *_event_nodes_of(folder)):
+                _set_right(node, group, given=given)
         except FileNotFoundError:  # unplugged meanwhile
             continue
         except OSError as error:
@@ -78,10 +80,21 @@ def _set_right(folder: str, group: int, *, given: bool) -> None:
 def _finished_nodes() -> Iterator[str]:
     for subsystem, beginnings in _NODES.items():
         for name in _names(f"/sys/class/{subsystem}"):
-            folder = f"/sys/class/{subsystem}/{name}"
-            number = _read(f"{folder}/dev").decode().strip()
-            if name.startswith(beginnings) and os.path.exists(f"/run/udev/data/c{number}"):
-                yield folder
+            if name.startswith(beginnings) and _is_finished(f"/sys/class/{subsystem}/{name}"):
+                yield f"/sys/class/{subsystem}/{name}"
+
+
+def _event_nodes_of(hidraw: str) -> Iterator[str]:
+    """Return those that udev is done with: who hears of the hidraw node opens them at once."""
+    inputs = f"{hidraw}/device/input"
+    for name in _names(inputs):
+        for event in _names(f"{inputs}/{name}"):
+            if event.startswith("event") and _is_finished(f"{inputs}/{name}/{event}"):
+                yield f"{inputs}/{name}/{event}"
+
+
+def _is_finished(folder: str) -> bool:
+    return os.path.exists(f"/run/udev/data/c{_read(f'{folder}/dev').decode().strip()}")
 
 
 # --- the first step

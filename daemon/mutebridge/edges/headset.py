@@ -270,6 +270,8 @@ class _Writer:
             if self._inputs is not None:
                 self._inputs.close()
             self._node.close()
+            # The device holds this writer: without its way back both go at once, not when garbage is collected one day.
+            self._written = _nobody
 
     def _next(self) -> tuple[bytes | None, bool | None] | None:
         with self._wanted:
@@ -280,6 +282,10 @@ class _Writer:
             keep, self._keep = self._keep, None
             report_id = next(iter(self._reports), None)
             return (None if report_id is None else self._reports.pop(report_id)), keep
+
+
+def _nobody(_report: bytes, _ok: bool) -> None:
+    pass
 
 
 class _Node:

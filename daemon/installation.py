@@ -179,7 +179,7 @@ class _Manifest:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        content = json.loads(file.read_bytes()) if file.exists() else {}
+        content = _read_manifest(file) if file.exists() else {}
         self.is_complete: bool = content.get("is_complete", False)
         self.files: list[str] = content.get("files", [])
         self.folders: list[str] = content.get("folders", [])  # those that were not there before
@@ -194,6 +194,15 @@ class _Manifest:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         content: dict[str, Any] = {name: value for name, value in vars(self).items() if name != "_file"}
         _write(self._file, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _read_manifest(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (ValueError, TypeError):
+        raise SetUpError(
+            f"{file} is damaged. Remove it, then install again; a later removal will not know that it made the user"
+        ) from None
 
 
 # --- install ---------------------------------------------------------------------------------------------------------
@@ -242,9 +251,10 @@ class _Installation:
         ours = str(self._work.root / _HOME)
         if os.path.lexists(link) and not (link.is_symlink() and str(link.readlink()).startswith(ours)):
             raise SetUpError(f"{link} is there and is not of this installation; move it away, then start again")
-        if self._work.is_live and sys.base_prefix.startswith(("/home/", "/root/")):
+        if self._work.is_live and _is_a_persons(Path(sys.base_prefix)):
             raise SetUpError(
-                f"the Python in {sys.base_prefix} is a person's, which the service may not read; use /usr/bin/python3"
+                f"the Python in {sys.base_prefix} is a person's: the service may not read it, or that person could "
+                "change what root runs; use /usr/bin/python3"
             )
 
     def _make(self, environment: Path) -> None:
@@ -254,7 +264,9 @@ class _Installation:
         bootstrap.create(environment, with_pip=False)
         python = [str(environment / "bin/python"), "-I"]
         offline = ["--no-index", "--find-links", str(self._wheels)] if self._wheels else []
-        status, output = bootstrap.run([*python, *bootstrap.pip(), "install", *offline, self._project], PIP_USER="0")
+        # Without a cache, which would be left behind in root's home.
+        install = [*bootstrap.pip(), "install", "--no-cache-dir", *offline, self._project]
+        status, output = bootstrap.run([*python, *install], PIP_USER="0")
         if status == 0:
             status, output = bootstrap.run([*python, environment / "bin/mutebridge", "--version"])
         if status != 0:
@@ -351,6 +363,12 @@ def _digest(parts: Iterable[bytes]) -> str:
         digest.update(b"%d " % len(part))
         digest.update(part)
     return digest.hexdigest()
+
+
+def _is_a_persons(folder: Path) -> bool:
+    """Whether a folder is in somebody's home, or another than root can put something else there."""
+    real = folder.resolve()
+    return str(real).startswith(("/home/", "/root/")) or any(part.stat().st_uid != 0 for part in (real, *real.parents))
 
 
 def _system_files(tree: Path) -> dict[Path, Path]:
@@ -504,7 +522,10 @@ def _holds(place: Path, content: bytes) -> bool:
 
 def _write(place: Path, content: bytes) -> None:
     with _beside(place) as new:
-        new.write_bytes(content)
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a machine that loses power now has the old one or this
         new.chmod(0o644)
 
 

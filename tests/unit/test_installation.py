@@ -269,6 +269,20 @@ def test_a_removal_that_was_cut_short_goes_on(installed: Machine) -> None:
     assert installed.files() == set()
 
 
+@pytest.mark.parametrize("content", ["", "[1]", '{"files": ['])
+def test_a_damaged_manifest_is_told(installed: Machine, content: str) -> None:
+    manifest = installed.root / "opt/mutebridge/manifest.json"
+    manifest.write_text(content)
+    for command in ("install", "uninstall"):
+        said = installed.run(command, "--root", str(installed.root), status=os.EX_UNAVAILABLE)
+        assert f"{manifest} is damaged. Remove it" in said
+    manifest.unlink()
+    installed.install()
+    installed.config.unlink()
+    installed.uninstall()
+    assert installed.files() == set()
+
+
 def test_another_programs_command_is_left_alone(machine: Machine) -> None:
     other = machine.root / "usr/local/bin/mutebridge"
     other.parent.mkdir(parents=True)
@@ -293,6 +307,15 @@ def test_without_network_from_a_folder_of_wheels(machine: Machine, tmp_path: Pat
     assert f"python3 daemon wheels {wheels}" in said
     assert machine.command() == "first"
     assert "is no folder of wheels" in machine.install("--wheels", str(machine.root), status=os.EX_UNAVAILABLE)
+
+
+def test_a_python_that_somebody_can_change_is_a_persons(tmp_path: Path) -> None:
+    """The service runs it, and udev does as root."""
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, -1)
+    (tmp_path / "python").mkdir()
+    assert installation._is_a_persons(tmp_path / "python")
+    assert not installation._is_a_persons(Path("/usr"))
 
 
 def test_only_root_installs_on_the_machine_itself(

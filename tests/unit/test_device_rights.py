@@ -14,6 +14,11 @@ from mutebridge.virtual_headset import descriptor
 PROFILES = {profile.id: profile for profile in load_profiles()}
 PHONES = descriptor()
 KEYS = bytes.fromhex("05 01 09 06 a1 01 05 07 19 00 29 65 15 00 25 65 75 08 95 06 81 00 c0")
+# Kernels differ in which of the two pages holds for these.
+KEYS_OF_TWO_PAGES = bytes.fromhex("05 01 09 06 a1 01 05 07 19 00 29 65 05 0c 15 00 25 65 75 08 95 06 81 00 c0")
+KEY_AS_SECOND_CHOICE = bytes.fromhex(
+    "05 01 09 06 a1 01 a9 01 0b e9 00 0c 00 0b 04 00 07 00 a9 00 15 00 25 01 75 01 95 08 81 02 c0"
+)
 MOUSE = bytes.fromhex("05 01 09 02 a1 01 09 30 09 31 15 81 25 7f 75 08 95 02 81 06 c0")
 # A key with which laptops mute their microphone.
 SYSTEM_MUTE = bytes.fromhex("05 01 09 80 a1 01 09 a9 15 00 25 01 75 01 95 01 81 06 95 07 81 03 c0")
@@ -47,7 +52,9 @@ def test_what_is_no_button_for_calls_is_not(said: bytes) -> None:
     assert not given(hid(said))
 
 
-@pytest.mark.parametrize("said", [KEYS + PHONES, PHONES + MOUSE])
+@pytest.mark.parametrize(
+    "said", [KEYS + PHONES, PHONES + MOUSE, KEYS_OF_TWO_PAGES + PHONES, KEY_AS_SECOND_CHOICE + PHONES]
+)
 def test_a_keyboard_or_mouse_is_not_whatever_else_it_says_it_is(said: bytes) -> None:
     assert not given(hid(said))
 

@@ -10,7 +10,8 @@ node goes with the hidraw node of the same HID device.
 
 Decisions
     Two steps. It is run for every keyboard and mouse, too, so what cannot be a button is told from a few bytes first,
-    before any library is loaded. This step only ever says no, and never to what the second one gives.
+    before any library is loaded. This step only ever says no, and never to what the second one gives. On one of two
+    shared cores a keyboard takes 25 ms, of which Python's start is 23, a headset 160 ms.
     A wrong configuration withholds no headset: it counts as one that names no device.
     What is denied is taken back as well, so that a node whose name was another device's a moment ago keeps nothing.
     A node that udev is not done with is left to udev: whoever sets an access list before udev has set the mode, which

@@ -7,6 +7,7 @@ pairs the page.
 import argparse
 import os
 import signal
+import socket
 import sys
 import webbrowser
 from pathlib import Path
@@ -95,8 +96,16 @@ class _Visit:
     def _wait(self, address: str) -> int:
         if self._args.open and not webbrowser.open(address):
             _complain("no browser is found; open the address by hand", os.EX_OK)
-        while True:
-            signal.pause()
+        # Unlike a pause, it is also ended by a signal that comes just before, or to a thread of the server.
+        woken, wakes = socket.socketpair()
+        with woken, wakes:
+            wakes.setblocking(False)
+            signal.set_wakeup_fd(wakes.fileno())
+            try:
+                while True:
+                    woken.recv(1)  # the signal's handler ends it
+            finally:
+                signal.set_wakeup_fd(-1)
 
 
 def _port(text: str) -> int:

@@ -1,6 +1,7 @@
 """The page that mutebridge serves: to whom, what of it, how a pairing gets in; and what a foreign page can do to it."""
 
 import contextlib
+import ctypes
 import http.client
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -239,3 +241,23 @@ def test_for_another_broker_it_says_how_to_pair(tmp_path: Path, config: Path) ->
         assert f"connect-src {broker};" in connection.getresponse().headers["Content-Security-Policy"]
         page.terminate()
         assert page.wait(DEADLINE_S) == 0
+
+
+def test_a_signal_that_the_kernel_gives_to_another_thread_ends_the_page(tmp_path: Path, config: Path) -> None:
+    with controller_page("--port", "0", "--broker", "wss://b.example.com", config=config, state=tmp_path) as page:
+        assert page.stdout is not None
+        page.stdout.readline()
+        # Once it waits: the same way a signal is lost that comes just before.
+        assert _waits(page.pid)
+        (other,) = {int(task.name) for task in Path(f"/proc/{page.pid}/task").iterdir()} - {page.pid}
+        assert ctypes.CDLL(None).tgkill(page.pid, other, int(signal.SIGTERM)) == 0
+        assert page.wait(DEADLINE_S) == 0
+
+
+def _waits(pid: int) -> bool:
+    """Whether the main thread is seen asleep before the deadline."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S":
+            return True
+    return False

@@ -1,12 +1,15 @@
 """Hands the lab's test files over to guests, and their reports back to pytest."""
 
+import functools
 import os
+import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from tests.lab import native, vm
+from tests.lab.ahead import Ahead
 from tests.lab.prerequisites import PrerequisiteError
 from tests.lab.runner import Guest, LabTest, Lost, ModuleRun, Result
 from tests.lab.tree import LAB
@@ -25,7 +28,10 @@ class LabPlugin:
         self._ci = config.getoption("--ci", default=False) or os.environ.get("MUTEBRIDGE_CI") == "1"
         self._notes: list[str] = []
         self._running: tuple[Path, _Results] | None = None
+        self._ahead: Ahead | None = None
+        self._machine: Guest | None = None
         self._starters: dict[str, Callable[[bool], Guest] | Exception] = {}
+        self._starting = threading.Lock()
 
     # --- collecting ---
 
@@ -58,6 +64,14 @@ class LabPlugin:
     # --- running ---
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Let the machine start with its modules while the tests before them run."""
+        paths = dict.fromkeys(item.path for item in session.items if _in_machine(item.path))
+        if paths and _asked_for(self._config, ci=self._ci) and not self._config.option.collectonly:
+            self._ahead = Ahead({path: functools.partial(self._begin, path, session.items) for path in paths})
+            self._ahead.start()
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         if not _is_handed_over(item.path):
             return None
@@ -71,6 +85,11 @@ class LabPlugin:
 
     def pytest_sessionfinish(self) -> None:
         self._close()
+        if self._ahead is not None:
+            self._ahead.stop()
+            if self._machine is not None:
+                self._machine.close()
+            self._ahead.join()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         for note in self._notes:
@@ -83,7 +102,10 @@ class LabPlugin:
         starter = self._starter(NATIVE_FILES if item.path.name.startswith(NATIVE_FILES) else VM_FILES)
         if isinstance(starter, Exception):
             return _only(item, self._verdict_on(starter), f"the lab cannot run here: {starter}")
-        outcome = self._results(item, starter).of(item.nodeid)
+        if self._ahead is not None and _in_machine(item.path):
+            outcome = self._ahead.of(item.path, item.nodeid)
+        else:
+            outcome = self._results(item, starter).of(item.nodeid)
         if isinstance(outcome, Lost):
             return _only(item, "failed", outcome.why)
         return [self._report(data) for data in outcome.reports]
@@ -103,24 +125,37 @@ class LabPlugin:
 
     def _starter(self, kind: str) -> Callable[[bool], Guest] | Exception:
         """What starts the guests of this kind of file, made once; or why nothing does, found out once."""
-        if kind not in self._starters:
-            try:
-                self._starters[kind] = native.starter(self._say) if kind == NATIVE_FILES else vm.starter(self._say)
-            except Exception as error:  # whatever it is, it is the result of each test
-                self._starters[kind] = error
-        return self._starters[kind]
+        with self._starting:
+            if kind not in self._starters:
+                try:
+                    self._starters[kind] = native.starter(self._say) if kind == NATIVE_FILES else vm.starter(self._say)
+                except Exception as error:  # whatever it is, it is the result of each test
+                    self._starters[kind] = error
+            return self._starters[kind]
 
     def _results(self, item: pytest.Item, starter: Callable[[bool], Guest]) -> "_Results":
         if self._running is None or self._running[0] != item.path:
             self._close()
-            tests = [
-                LabTest(other.nodeid, other.stash[_TIMEOUT_S])
-                for other in item.session.items
-                if other.path == item.path
-            ]
-            run = ModuleRun(starter, self._guest_arguments(), lambda note: self._note(item.path, note))
-            self._running = (item.path, _Results(run.results(tests)))
+            self._running = (item.path, _Results(self._run(item.path, item.session.items, starter)))
         return self._running[1]
+
+    def _begin(self, path: Path, items: list[pytest.Item]) -> Generator[Result | Lost]:
+        """Run a module in machines; no results where none starts, which each test finds out for itself."""
+        starter = self._starter(VM_FILES)
+        if isinstance(starter, Exception):
+            return
+
+        def start(again: bool) -> Guest:
+            assert self._ahead is not None
+            self._ahead.go_on()
+            self._machine = starter(again)
+            return self._machine
+
+        yield from self._run(path, items, start)
+
+    def _run(self, path: Path, items: list[pytest.Item], starter: Callable[[bool], Guest]) -> Generator[Result | Lost]:
+        tests = [LabTest(item.nodeid, item.stash[_TIMEOUT_S]) for item in items if item.path == path]
+        return ModuleRun(starter, self._guest_arguments(), lambda note: self._note(path, note)).results(tests)
 
     def _guest_arguments(self) -> list[str]:
         settings = ("addopts=--import-mode=importlib --strict-markers", "timeout_method=signal")
@@ -163,6 +198,10 @@ class _Results:
 
 def _is_handed_over(path: Path) -> bool:
     return path.parent == LAB and path.suffix == ".py" and path.name.startswith((VM_FILES, NATIVE_FILES))
+
+
+def _in_machine(path: Path) -> bool:
+    return _is_handed_over(path) and path.name.startswith(VM_FILES)
 
 
 def _asked_for(config: pytest.Config, *, ci: bool) -> bool:

@@ -1,11 +1,12 @@
 """Runs modules in guests while pytest is still at the tests before them.
 
-The emulated machine takes one core for minutes, while most other tests wait for something; side by side they take the
-time of the longer ones. One thread runs one module after the other, in their order; whoever wants a result waits for
-it there.
+A test waits for most of its time, in an emulated machine as outside of it, so side by side they take the time of the
+longest. Each of a few lanes runs one module after the other, begun in their order; whoever wants a result waits for it
+there.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
@@ -17,17 +18,18 @@ Coming = Generator[Result | Lost]
 class Ahead:
     """`modules` says for each file how to begin with it; nothing starts before `start()`."""
 
-    def __init__(self, modules: Mapping[Path, Callable[[], Coming]]) -> None:
-        self._modules = modules
+    def __init__(self, modules: Mapping[Path, Callable[[], Coming]], *, lanes: int) -> None:
+        self._modules = deque(modules.items())
         self._here: dict[str, Result | Lost] = {}
         self._left = set(modules)
         self._failed: BaseException | None = None
         self._stopping = False
         self._news = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="lab", daemon=True)
+        self._lanes = [threading.Thread(target=self._run, name="lab", daemon=True) for _ in range(lanes)]
 
     def start(self) -> None:
-        self._thread.start()
+        for lane in self._lanes:
+            lane.start()
 
     def stop(self) -> None:
         """Begin with no further module and end the running one at its next result; does not wait."""
@@ -40,7 +42,8 @@ class Ahead:
 
     def join(self) -> None:
         """Wait until nothing runs any more."""
-        self._thread.join()
+        for lane in self._lanes:
+            lane.join()
 
     def of(self, path: Path, nodeid: str) -> Result | Lost:
         """Wait for the result of a test. Whatever went wrong with the running of guests is raised here."""
@@ -52,12 +55,17 @@ class Ahead:
 
     def _run(self) -> None:
         try:
-            for path, begin in self._modules.items():
+            while self._failed is None and (module := self._take()):
+                path, begin = module
                 self._run_module(path, begin())
         except BaseException as error:  # the tests that wait must hear of it
             with self._news:
                 self._failed = error
                 self._news.notify_all()
+
+    def _take(self) -> tuple[Path, Callable[[], Coming]] | None:
+        with self._news:
+            return self._modules.popleft() if self._modules else None
 
     def _run_module(self, path: Path, coming: Coming) -> None:
         try:

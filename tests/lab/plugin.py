@@ -19,6 +19,9 @@ NATIVE_FILES = "native_"
 
 _NOT_ASKED_FOR = "the lab runs when it is asked for: pytest tests/lab"
 
+# How many machines run at once, each of which uses about half a core.
+_LANES = 2
+
 _TIMEOUT_S = pytest.StashKey[float]()
 
 
@@ -29,7 +32,7 @@ class LabPlugin:
         self._notes: list[str] = []
         self._running: tuple[Path, _Results] | None = None
         self._ahead: Ahead | None = None
-        self._machine: Guest | None = None
+        self._machines: list[Guest] = []
         self._starters: dict[str, Callable[[bool], Guest] | Exception] = {}
         self._starting = threading.Lock()
 
@@ -68,7 +71,9 @@ class LabPlugin:
         """Let the machine start with its modules while the tests before them run."""
         paths = dict.fromkeys(item.path for item in session.items if _in_machine(item.path))
         if paths and _asked_for(self._config, ci=self._ci) and not self._config.option.collectonly:
-            self._ahead = Ahead({path: functools.partial(self._begin, path, session.items) for path in paths})
+            self._ahead = Ahead(
+                {path: functools.partial(self._begin, path, session.items) for path in paths}, lanes=_LANES
+            )
             self._ahead.start()
 
     @pytest.hookimpl(tryfirst=True)
@@ -87,8 +92,8 @@ class LabPlugin:
         self._close()
         if self._ahead is not None:
             self._ahead.stop()
-            if self._machine is not None:
-                self._machine.close()
+            for machine in self._machines:
+                machine.close()
             self._ahead.join()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -148,8 +153,9 @@ class LabPlugin:
         def start(again: bool) -> Guest:
             assert self._ahead is not None
             self._ahead.go_on()
-            self._machine = starter(again)
-            return self._machine
+            machine = starter(again)
+            self._machines.append(machine)
+            return machine
 
         yield from self._run(path, items, start)
 

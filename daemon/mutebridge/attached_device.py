@@ -142,6 +142,12 @@ class AttachedDevice(ABC, Generic[Opened]):
     # --- the thread
 
     def _run(self) -> None:
+        try:
+            self._live()
+        finally:
+            self._bell.close()
+
+    def _live(self) -> None:
         for rival in self._after:
             rival.wait_stopped(RETRY_S[-1])
         self._after = ()
@@ -188,13 +194,22 @@ class Bell:
 
     def __init__(self) -> None:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._lock = threading.Lock()  # or the number may be another file's when it is rung
 
     def __del__(self) -> None:
-        # Whoever may still ring holds a reference, so the number cannot be another file's by then.
-        os.close(self._fd)
+        self.close()
 
     def ring(self) -> None:
-        os.eventfd_write(self._fd, 1)
+        with self._lock:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
+
+    def close(self) -> None:
+        """Nobody waits any more; ringing does nothing."""
+        with self._lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def wait(self, timeout_s: float | None, fds: Mapping[int, int] | None = None) -> dict[int, int]:
         """Return when rung, when one of `fds` is ready, or after `timeout_s`.

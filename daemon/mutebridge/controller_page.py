@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace, config: Config) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ends in (signal.SIGINT, signal.SIGTERM):  # a shell's background process is started with SIGINT ignored
+        signal.signal(ends, signal.default_int_handler)
     try:
         if args.broker:
             check_broker(args.broker, WEB_SCHEMES)

@@ -141,6 +141,14 @@ class Desk:
             self._onlooker.wait(f"softphone/{leaf}", lambda said: bool(said.payload))
         return [said for said in self._onlooker.seen.all() if said.topic == f"{C}/mic" and said.payload][-1]
 
+    def expires_at(self) -> float:
+        """Two seconds from now, in the controller's clock as it was last told."""
+        call = [said for said in self._onlooker.seen.all() if said.topic == f"{C}/call"][-1]
+        return float(call.get("at") + (time.monotonic() - call.at) * 1000 + 2000)
+
+    def wait_call(self, matches: Callable[[Said], bool]) -> None:
+        self._onlooker.wait("softphone/call", matches)
+
     def send(self, **fields: Any) -> dict[str, Any]:
         """Send a command that refers to the last mic state; return the answer."""
         seen = self._onlooker.seen
@@ -152,7 +160,7 @@ class Desk:
             "call_id": calls[-1].get("call_id"),
             "epoch": calls[-1].get("epoch"),
             "mic_seq": mics[-1].get("seq") if mics else None,
-            "expires_at": calls[-1].get("at") + (time.monotonic() - calls[-1].at) * 1000 + 2000,
+            "expires_at": self.expires_at(),
             **fields,
         }
         since = seen.mark()
@@ -296,9 +304,11 @@ def test_what_cannot_be_read_is_a_problem_and_nothing_breaks(
 def test_a_machine_that_slept_obeys_no_command_from_before(bare: Bare, broker: WebSocketBroker, desk: Desk) -> None:
     bare.make(broker.websocket_port, heartbeatS=60).in_call().start()
     desk.mic()
+    before = desk.expires_at()
     bare.tab.page.evaluate("{ const real = Date.now; Date.now = () => real() + 10_000; }")
-    assert desk.send(muted=True)["error"] == "expired"
+    assert desk.send(muted=True, expires_at=before)["error"] == "expired"
     assert bare.asked() == []
+    desk.wait_call(lambda said: said.get("at") > before)
     assert desk.send(muted=True)["ok"] is True, "it has told its new time"
 
 

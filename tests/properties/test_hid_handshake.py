@@ -15,6 +15,7 @@ from mutebridge.core.headset_profile import GENERIC, HeadsetProfile
 from mutebridge.core.lights import Lights, MicLight
 from mutebridge.core.profiles import DeviceNode, headset_layers, resolve_headset
 from mutebridge.core.report_descriptor import parse
+from mutebridge.core.rewrites import REWRITES_WITHIN_S
 from mutebridge.core.telephony import Telephony
 from mutebridge.virtual_headset import (
     ECHOING,
@@ -238,7 +239,7 @@ def test_at_rest_the_lamps_are_a_function_of_the_lights(
     for _ in range(20):
         if session.wake_at is None:
             break
-        assert session.wake_at <= now + 10
+        assert session.wake_at <= now + REWRITES_WITHIN_S
         now = max(now, session.wake_at)
         for report in session.timed(now)[1]:
             lamps = report[1]

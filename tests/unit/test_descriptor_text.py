@@ -31,6 +31,7 @@ SPACED = OURS.hex(" ")
 C_ARRAY = "{" + "".join(f"\n  0x{byte:02X}, // byte {at}, see /* page */ 0xZZ" for at, byte in enumerate(OURS))
 
 
+TOO_LONG_DUMP = "".join(f"{at:08x}: {'0b05 ' * 8}\n" for at in range(0, MAX_DESCRIPTOR_BYTES + 16, 16))
 ESCAPED = "".join(f"\\x{byte:02x}" for byte in OURS)
 ARRAY = ", ".join(f"0x{byte:02X}" for byte in OURS)
 
@@ -138,6 +139,7 @@ def test_usbhid_dump_has_one_for_each_interface() -> None:
         (b"05 0b 9z", 7, "'z' is not hexadecimal"),
         (b"05 0b zz", 6, "'zz' is not hexadecimal"),
         (b"05 /* 0b\n */ 0b0", 13, "'0b0' has 3 digits: a byte has two"),
+        (TOO_LONG_DUMP.encode(), TOO_LONG_DUMP.rindex("\n", 0, -1) + 1, "at most 4096 bytes"),
         (b"05 0b " * (MAX_DESCRIPTOR_BYTES // 2) + b"c0", 6 * MAX_DESCRIPTOR_BYTES // 2, "at most 4096 bytes"),
         (b"0" * (MAX_CONTENT_BYTES + 1), MAX_CONTENT_BYTES, "more than"),
         (b"N: a\nR: x 05 0b\n", 7, "after 'R:' the number of bytes is expected, in decimal"),

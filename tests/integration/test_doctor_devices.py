@@ -60,7 +60,9 @@ def test_the_daemon_has_it_open(config: Path, port: str) -> None:
 
 
 def test_another_program_has_it_open(config: Path, port: str) -> None:
-    with Path(port).open("rb", buffering=0) as line, subprocess.Popen(["sleep", "1000"], stdin=line) as other:
+    line = os.open(port, os.O_RDONLY | os.O_NOCTTY)  # else its end is a hang-up for pytest, where that leads a session
+    with subprocess.Popen(["sleep", "1000"], stdin=line) as other:
+        os.close(line)
         try:
             found = checks(config)["other_program"]
         finally:

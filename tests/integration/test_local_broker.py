@@ -371,6 +371,29 @@ def test_a_stranger_throws_nobody_out(embedded: LocalBroker) -> None:
         assert bridge.recv(2) == PONG
 
 
+def test_who_comes_with_its_own_client_id_once_more_takes_the_place_of_the_one_before(embedded: LocalBroker) -> None:
+    """As with any broker; amqtt alone lets the one before publish on, but hear nothing."""
+    packet = connect_packet("page", "softphone@desk", "secret", will=f"{C}/availability")
+    owner = program(embedded, connect_packet("owner", embedded.user, embedded.password))
+    with owner, page(embedded, packet, PAGE) as first:
+        assert (owner.recv(4), first.recv(DEADLINE_S)) == (ACCEPTED, ACCEPTED)
+        owner.sendall(subscribe(f"{C}/availability"))
+        assert owner.recv(5) == b"\x90\x03\x00\x01\x00"
+        with page(embedded, packet, PAGE) as second:
+            assert second.recv(DEADLINE_S) == ACCEPTED
+            with pytest.raises(ConnectionClosed):
+                first.recv(DEADLINE_S)
+            second.send(publish(f"{C}/availability", "online"))
+            said = b""
+            while not said.endswith(b"online"):
+                said += owner.recv(100)
+            assert b"offline" in said, "its will is told before its successor speaks"
+            with program(embedded, packet) as third:
+                assert third.recv(4) == ACCEPTED
+                with pytest.raises(ConnectionClosed):
+                    second.recv(DEADLINE_S)
+
+
 def test_a_client_that_talks_nonsense_is_closed(embedded: LocalBroker) -> None:
     with page(embedded, b"GET / HTTP/1.1\r\n\r\n") as websocket, pytest.raises(ConnectionClosed):
         websocket.recv(DEADLINE_S)

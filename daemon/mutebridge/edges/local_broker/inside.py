@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter, WebSocketsReader, WebSocketsWriter
@@ -31,6 +31,8 @@ _STOP_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 5.0
 # How soon a credential that was withdrawn ends its connections. amqtt looks after its sessions as often.
 _LOOK_AGAIN_S = 1.0
+# For how long a newcomer waits for the end of the connection whose place it takes.
+_TAKEOVER_TIMEOUT_S = 1.0
 _MAX_WEBSOCKET_BYTES = 64 * 1024
 _LISTENER = "default"
 
@@ -49,7 +51,7 @@ class _BrokerThread:
     """One thread, with an event loop of its own, in which amqtt serves what listeners of ours accept.
 
     They are ours, not amqtt's, for two reasons. The port is known when any free one was asked for. An unknown client is
-    turned away before amqtt sees it, which throws out whoever holds a client id before it looks at the newcomer's
+    turned away before amqtt sees it, which makes whoever holds a client id deaf before it looks at the newcomer's
     password.
     """
 
@@ -151,23 +153,48 @@ async def _listeners(gate: "_Gate", wanted: LocalBroker) -> AsyncIterator[LocalB
 _Answers: TypeAlias = StreamWriterAdapter | WebSocketsWriter
 
 
+class _Guest(NamedTuple):
+    """A connection that was let in; `stamp` is that of the user's credential then."""
+
+    client_id: str
+    user: str | None
+    stamp: str | None
+    gone: asyncio.Event
+
+
 class _Gate:
-    """Lets those clients through to the broker whose CONNECT the doorkeeper admits."""
+    """Lets those clients through to the broker whose CONNECT the doorkeeper admits.
+
+    Of a client id there is one connection, the newest, as MQTT wants it (3.1.1: 3.1.4-2). amqtt would leave the one
+    before in place: it could speak, and would hear nothing any more.
+    """
 
     def __init__(self, broker: Broker, doorkeeper: Doorkeeper) -> None:
         self._broker = broker
         self._doorkeeper = doorkeeper
-        self._inside: dict[_Answers, tuple[str, str | None]] = {}
+        self._inside: dict[_Answers, _Guest] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def turn_out_the_withdrawn(self) -> None:
         """End the connections of users whose credential is another one by now."""
-        for answers, (user, stamp) in list(self._inside.items()):
-            if self._doorkeeper.stamp(user) != stamp:
-                del self._inside[answers]
-                closing = asyncio.ensure_future(answers.close())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+        for answers, guest in list(self._inside.items()):
+            if self._doorkeeper.stamp(guest.user) != guest.stamp:
+                self._turn_out(answers)
+
+    def _turn_out(self, answers: _Answers) -> None:
+        del self._inside[answers]
+        closing = asyncio.ensure_future(answers.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _come_in(self, answers: _Answers, newcomer: _Guest) -> None:
+        """Take the place of the connection with the same client id; its will is told before."""
+        while before := next((a for a, guest in self._inside.items() if guest.client_id == newcomer.client_id), None):
+            gone = self._inside[before].gone
+            self._turn_out(before)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(gone.wait(), _TAKEOVER_TIMEOUT_S)
+        self._inside[answers] = newcomer
 
     async def tcp_client(self, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -185,40 +212,40 @@ class _Gate:
         await self._client(_FirstPacket(WebSocketsReader(websocket)), WebSocketsWriter(websocket), websocket)
 
     async def _client(self, first: "_FirstPacket", answers: _Answers, websocket: ServerConnection | None) -> None:
+        gone = asyncio.Event()
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                refusal, user = await self._examined(first, websocket)
-            if refusal is not None:
-                await _refuse(answers, refusal)
+                connect = await self._examined(first, websocket)
+            if isinstance(connect, int):
+                await _refuse(answers, connect)
                 return
-            if user is not None:
-                self._inside[answers] = (user, self._doorkeeper.stamp(user))
+            user = connect.username
+            await self._come_in(answers, _Guest(connect.client_id, user, self._doorkeeper.stamp(user), gone))
             await self._broker.external_connected(first.again(for_good=True), answers, _LISTENER)
         except Exception as error:  # the first packet is anything at all; amqtt lets a socket's end pass as what it is
             _log.debug("a client of the embedded broker ended: %r", error)
         finally:
             self._inside.pop(answers, None)
+            gone.set()
 
-    async def _examined(
-        self, first: "_FirstPacket", websocket: ServerConnection | None
-    ) -> tuple[int | None, str | None]:
-        """Return the code with which to refuse, or None, with the user."""
+    async def _examined(self, first: "_FirstPacket", websocket: ServerConnection | None) -> ConnectPacket | int:
+        """Return the CONNECT, or the code with which to refuse it."""
         if not await first.is_of_3_1_1():
-            return int(UNACCEPTABLE_PROTOCOL_VERSION), None
+            return int(UNACCEPTABLE_PROTOCOL_VERSION)
         connect = await ConnectPacket.from_stream(first.again())
         user = connect.username
         request = websocket.request if websocket is not None else None
         origin = request.headers.get("Origin") if request is not None else None
         visitor = Visitor(user, connect.password, origin, by_websocket=websocket is not None)
         if not self._doorkeeper.admits(visitor):
-            return int(NOT_AUTHORIZED), None
+            return int(NOT_AUTHORIZED)
         # Of a will amqtt does not ask whether it may be written.
         if connect.will_flag and not self._doorkeeper.may_write(user, connect.will_topic):
-            return int(NOT_AUTHORIZED), None
+            return int(NOT_AUTHORIZED)
         session, _ = self._broker.sessions.get(connect.client_id, (None, None))
         if session is not None and session.username != user:  # it would throw out somebody else
-            return int(IDENTIFIER_REJECTED), None
-        return None, user
+            return int(IDENTIFIER_REJECTED)
+        return connect
 
 
 async def _refuse(answers: _Answers, code: int) -> None:

@@ -6,8 +6,9 @@ still holds, nothing else is looked at.
 
 The environment is `.venv` in the project's root; where the tree cannot be written, a folder of the user's cache. One
 process at a time works on it: the others wait for the lock, which is the folder that holds the environment, so no lock
-file is left behind. While it is worked on, the stamp says so; who finds it like that knows that the work was cut short,
-so starts over.
+file is left behind. The programs that it runs hold the lock too: pip goes on when whoever started it is killed. While
+the environment is worked on, the stamp says so; who finds it like that knows that the work was cut short, so starts
+over.
 """
 
 import contextlib
@@ -197,6 +198,7 @@ def run(command: Sequence[str | Path], **env: str) -> tuple[int, str]:
             text=True,
             errors="replace",
             check=False,
+            close_fds=False,  # a lock is held until this program has ended, too
         )
     except OSError as error:
         return 127, str(error)
@@ -227,6 +229,7 @@ def _can_write(venv: Path) -> bool:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, after whoever holds it now."""
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    os.set_inheritable(lock, True)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

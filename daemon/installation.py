@@ -261,6 +261,14 @@ class _Installation:
         self._work.manifest.save()
         shutil.rmtree(environment, ignore_errors=True)
         environment.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._fill(environment)
+        except BaseException:
+            shutil.rmtree(environment, ignore_errors=True)  # it may be what has filled the disk
+            raise
+        (environment / _STAMP).touch()
+
+    def _fill(self, environment: Path) -> None:
         bootstrap.create(environment, with_pip=False)
         python = [str(environment / "bin/python"), "-I"]
         offline = ["--no-index", "--find-links", str(self._wheels)] if self._wheels else []
@@ -271,7 +279,6 @@ class _Installation:
             status, output = bootstrap.run([*python, environment / "bin/mutebridge", "--version"])
         if status != 0:
             raise SetUpError(f"the environment could not be made:\n{output}\n{self._remedy()}{_AGAIN}")
-        (environment / _STAMP).touch()
 
     def _remedy(self) -> str:
         if self._wheels:
@@ -343,7 +350,7 @@ class _Installation:
     def _remove_earlier(self, environment: Path) -> None:
         for other in sorted(environment.parent.glob("*")):
             if other != environment:
-                self._work.step(f"{other} removed", _never, partial(shutil.rmtree, other))
+                self._work.step(f"{other} removed", _never, partial(_remove_folder, other))
 
 
 def _made_from(tree: Path, wheels: Path | None, extras: Sequence[str]) -> Iterator[bytes]:
@@ -377,6 +384,7 @@ def _system_files(tree: Path) -> dict[Path, Path]:
 
 
 def _restart() -> None:
+    bootstrap.run(["systemctl", "reset-failed", SERVICE])  # one that has failed too often is not started otherwise
     try:
         _must_run("systemctl", "restart", SERVICE)
     except SetUpError:
@@ -398,7 +406,7 @@ def _uninstall(work: _Work, *, purge: bool) -> None:
         work.remove(path)
     _remove_configuration(work, purge=purge)
     if state.is_dir():
-        work.step(f"{state} removed", _never, partial(shutil.rmtree, state))
+        work.step(_removed(state), _never, partial(_remove_folder, state))
     if is_there and work.is_live:
         if _systemd_runs() and not work.dry:
             _must_run("systemctl", "daemon-reload")
@@ -411,7 +419,7 @@ def _uninstall(work: _Work, *, purge: bool) -> None:
             with contextlib.suppress(OSError):  # it is gone, or another has put something there
                 (work.root / folder).rmdir()
     # Last, since the manifest in it is what a second run goes by.
-    work.step(f"{home} removed", lambda: not home.exists(), partial(shutil.rmtree, home))
+    work.step(f"{home} removed", lambda: not home.exists(), partial(_remove_home, home))
     print(f"mutebridge {'would be' if work.dry else 'is'} removed: {work.changes} changes")
 
 
@@ -452,8 +460,26 @@ def _remove_configuration(work: _Work, *, purge: bool) -> None:
         work.step(f"{config} removed", _never, config.unlink)
     for folder in (config.parent, work.root / _DROP_INS):
         if folder.is_dir() and any(not untouched or entry != config for entry in folder.iterdir()):
-            outcome = "removed" if purge else "is kept, since not all in it was put there; --purge removes it"
-            work.step(f"{folder} {outcome}", lambda: not purge, partial(shutil.rmtree, folder))
+            kept = f"{folder} is kept, since not all in it was put there; --purge removes it"
+            work.step(_removed(folder) if purge else kept, lambda: not purge, partial(_remove_folder, folder))
+
+
+def _removed(folder: Path) -> str:
+    return f"{folder} removed" + (f", a link; {folder.resolve()} is left as it is" if folder.is_symlink() else "")
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove it with all in it; of a link only the link, since others may use what it leads to."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder)
+    else:
+        folder.unlink()
+
+
+def _remove_home(home: Path) -> None:
+    """Also where it is a link: whatever is in it was put there by the installation."""
+    shutil.rmtree(home.resolve())
+    home.unlink(missing_ok=True)
 
 
 # --- the machine -----------------------------------------------------------------------------------------------------

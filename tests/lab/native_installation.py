@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_a_service_that_does_not_start_is_told_and_the_next_run_goes_on() -> Non
     CONFIG.write_text("# better\n")
     assert f"changed  {UNIT} running" in install()
     assert systemctl("is-active", UNIT) == "active"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_service_that_was_started_too_often_is_started_all_the_same() -> None:
+    for _ in range(11):
+        subprocess.run(["systemctl", "restart", UNIT], stderr=subprocess.DEVNULL, check=False)
+    assert shown(UNIT, "ActiveState") == "failed"
+    assert f"changed  {UNIT} running" in install()
 
 
 @pytest.mark.usefixtures("installed")

@@ -94,21 +94,24 @@ class Machine:
         """Make it another version of the program."""
         (self.tree / "daemon/mutebridge/__init__.py").write_text(f"def main(): print({word!r})\n")
 
-    def run(self, *args: str, status: int = 0, **env: str) -> str:
-        """Type a command; returns all that it said."""
-        done = subprocess.run(
+    def start(self, *args: str, **env: str) -> "subprocess.Popen[str]":
+        """Type a command."""
+        return subprocess.Popen(
             [sys.executable, str(self.tree / "daemon"), *args],
             cwd="/",
             env={**os.environ, "PIP_NO_INDEX": "1", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=DEADLINE_S,
-            check=False,
         )
-        assert done.returncode == status, done.stdout
-        assert "Traceback" not in done.stdout
-        return done.stdout
+
+    def run(self, *args: str, status: int = 0, **env: str) -> str:
+        """Type a command; returns all that it said."""
+        with self.start(*args, **env) as typed:
+            said = typed.communicate(timeout=DEADLINE_S)[0]
+        assert typed.returncode == status, said
+        assert "Traceback" not in said
+        return said
 
     def install(self, *args: str, status: int = 0, **env: str) -> str:
         return self.run("install", "--root", str(self.root), *args, status=status, **env)
@@ -233,10 +236,48 @@ def test_what_pip_failed_at_is_told_and_the_next_run_goes_on(installed: Machine)
     assert "no space left" in said
     assert "the same command goes on from there" in said
     assert installed.command() == "first"
+    assert len(installed.environments()) == 1, "what is of no use takes no room"
     backend.write_text(BACKEND)
     installed.install()
     assert installed.command() == "second"
     assert len(installed.environments()) == 1
+
+
+def test_pip_that_outlives_its_installer_is_waited_for(machine: Machine) -> None:
+    """Two of them in one environment would leave whatever comes out of it."""
+    backend, reached, go_on = (machine.tree / name for name in ("backend.py", "reached", "go on"))
+    os.mkfifo(reached)
+    os.mkfifo(go_on)
+    backend.write_text(f"open({str(reached)!r}, 'w').close()\nopen({str(go_on)!r}).close()\n{BACKEND}")
+    with machine.start("install", "--root", str(machine.root)) as killed:
+        reached.open().close()
+        killed.kill()
+    with machine.start("install", "--root", str(machine.root)) as second:
+        assert second.stdout
+        assert second.stdout.readline() == "mutebridge: waiting for another start, which is setting up\n"
+        backend.write_text(BACKEND)
+        go_on.open("w").close()
+        said = second.communicate(timeout=DEADLINE_S)[0]
+    assert second.returncode == 0, said
+    assert machine.command() == "first"
+
+
+def test_a_removal_follows_no_link_to_what_may_be_others_too(installed: Machine) -> None:
+    elsewhere = installed.root.parent / "elsewhere"
+    for path in ("etc/mutebridge", "var/lib/mutebridge", "opt/mutebridge"):
+        place, target = installed.root / path, elsewhere / path
+        target.parent.mkdir(parents=True)
+        if place.exists():
+            place.rename(target)
+        else:
+            target.mkdir()
+            place.parent.mkdir(parents=True)
+        place.symlink_to(target)
+    (elsewhere / "etc/mutebridge/mutebridge.yaml").write_text("station: here\n")
+    assert f"/etc/mutebridge removed, a link; {elsewhere}" in installed.uninstall("--purge")
+    assert installed.files() == set()
+    assert (elsewhere / "etc/mutebridge/mutebridge.yaml").read_text() == "station: here\n"
+    assert not (elsewhere / "opt/mutebridge").exists()
 
 
 def test_a_removal_leaves_nothing(installed: Machine) -> None:

@@ -431,8 +431,9 @@ def test_a_password_that_systemd_gives_the_service_is_read_where_systemd_reads_i
 ) -> None:
     mosquitto = with_access_list(make_mosquitto, tmp_path, RIGHTS)
     (tmp_path / "kept").write_text("secret\n")
+    (tmp_path / "unit").write_text(f"[Service]\nLoadCredential=mqtt-password:{tmp_path}/kept\n")
     systemctl = tmp_path / "systemctl"
-    systemctl.write_text(f"#!/bin/sh\necho LoadState=loaded\necho LoadCredential=mqtt-password:{tmp_path}/kept\n")
+    systemctl.write_text(f"#!/bin/sh\necho LoadState=loaded\necho FragmentPath={tmp_path}/unit\n")
     systemctl.chmod(0o755)
     keys = {"host": "127.0.0.1", "port": mosquitto.port, "username": STATION, "password_credential": "mqtt-password"}
     done = program("--config", configured(tmp_path, 1, broker=keys), "--json", PATH=f"{tmp_path}:{os.environ['PATH']}")

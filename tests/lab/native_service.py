@@ -179,6 +179,9 @@ def test_the_password_is_a_credential_that_only_root_can_read(closed_desk: Desk,
     try:
         with running():
             begin_muted_call(closed_desk, board)
+        doctor = ["/opt/mutebridge/venv/bin/mutebridge", "doctor"]
+        told = subprocess.run(doctor, stdout=subprocess.PIPE, text=True, check=False).stdout
+        assert re.search(r"ok +broker +mqtt://127.0.0.1:\d+: answers as desk", told), told
     finally:
         secret.unlink()
     assert "sesame" not in said()

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mutebridge import virtual_headset
@@ -255,6 +256,28 @@ def test_the_files_that_the_daemon_reads(machine: Machine) -> None:
     assert facts.tls
 
 
+@pytest.mark.parametrize(("mode", "exposed"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_secret_that_everybody_may_read(machine: Machine, mode: int, exposed: bool) -> None:
+    file = machine.write("secret", "")
+    file.chmod(mode)
+    path = str(file)
+    tls = TlsSettings(ca_file=path, cert_file=path, key_file=path)
+    given = msgspec.structs.replace(SERVICE, credentials={"pw": path})
+    in_file = BrokerSettings(username="u", password_file=path, tls=tls)
+    in_credential = BrokerSettings(username="u", password_credential="pw")
+    in_clear = BrokerSettings(username="u", password="pw")
+    found = {
+        fact.key: fact
+        for broker in (in_file, in_credential, in_clear)
+        for fact in look(Config(station="desk", broker=broker), file, given, machine.root).files
+    }
+    secret = {"broker.password_file", "broker.password_credential", "broker.tls.key_file", "configuration"}
+    assert {key for key, fact in found.items() if fact.exposed} == (secret if exposed else set())
+    assert found["broker.password_credential"].permitted
+    facts = look(Config(station="desk"), file, given, machine.root)
+    assert [(fact.key, fact.exposed) for fact in facts.files] == [("configuration", False)]
+
+
 def test_the_libraries_and_the_clock_of_this_machine(machine: Machine) -> None:
     facts = machine.look()
     assert {library.name: bool(library.version) for library in facts.libraries} == dict.fromkeys(
@@ -292,14 +315,17 @@ def test_what_systemd_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         "User=nobody",
         "Group=",
         "SupplementaryGroups=",
-        "LoadCredential=mqtt-password:/etc/mutebridge/mqtt-password",
-        "LoadCredential=other:/etc/other",
+        f"FragmentPath={tmp_path}/unit",
+        f"DropInPaths={tmp_path}/first.conf {tmp_path}/second.conf",
     )
+    (tmp_path / "unit").write_text("# LoadCredential=no:/no\n[Service]\nLoadCredential=gone:/etc/gone\n")
+    (tmp_path / "first.conf").write_text("[Service]\nLoadCredential=\nLoadCredential=mqtt-password:/etc/another\n")
+    (tmp_path / "second.conf").write_text("[Service]\nLoadCredential=mqtt-password:/etc/mqtt:1\nLoadCredential=b:/b\n")
     service = ask_systemd(20.0)
     assert (service.systemd, service.installed, service.enabled, service.active) == (True, True, "enabled", "failed")
     assert (service.restarts, service.exit_code, service.exit_status, service.main_pid) == (3, 1, 78, 0)
     assert service.changed_on_disk
-    assert service.credentials == {"mqtt-password": "/etc/mutebridge/mqtt-password", "other": "/etc/other"}
+    assert service.credentials == {"mqtt-password": "/etc/mqtt:1", "b": "/b"}
     assert service.user is not None
     assert service.user.name == "nobody"
 

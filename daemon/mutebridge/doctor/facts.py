@@ -51,12 +51,18 @@ class ServiceFacts(Facts, frozen=True, kw_only=True):
 
 
 class FileFacts(Facts, frozen=True, kw_only=True):
-    """A file that the configuration names; `key` says where."""
+    """A file that the configuration names; `key` says where.
+
+    `permitted`: to the daemon's user, or to systemd where that reads it for the daemon, `handed_over`. `exposed`: it is
+    a secret, and everybody may read it.
+    """
 
     path: str
     key: str
     there: bool
     permitted: bool
+    handed_over: bool = False
+    exposed: bool = False
 
 
 class EventNode(Facts, frozen=True, kw_only=True):

@@ -57,8 +57,12 @@ def _files(machine: MachineFacts) -> Iterator[Finding]:
     name, user = "files", machine.user
     for file in machine.files:
         about = f"{file.key} {file.path}"
-        if file.permitted:
-            yield Finding(name, OK, f"the user {user.name} may read it", about=about)
+        if file.permitted and file.exposed:
+            finding = "everybody on this machine may read it, and so pose as this station"
+            yield Finding(name, WARNING, finding, f"sudo chmod o= {file.path}", about)
+        elif file.permitted:
+            well = "systemd hands it to the service" if file.handed_over else f"the user {user.name} may read it"
+            yield Finding(name, OK, well, about=about)
         elif not file.there:
             # Also what lies in a folder that this user may not look into.
             remedy = "put it there, or take the key out of the configuration" if machine.root else _AS_ROOT

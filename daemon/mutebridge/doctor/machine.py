@@ -39,8 +39,10 @@ from mutebridge.edges.processes import Process
 UNIT = "mutebridge.service"
 _SHOWN = (
     "LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,ExecMainCode,ExecMainStatus,MainPID"
-    ",NeedDaemonReload,User,Group,SupplementaryGroups,LoadCredential"
+    ",NeedDaemonReload,User,Group,SupplementaryGroups,FragmentPath,DropInPaths"
 )
+_CREDENTIAL = "broker.password_credential"
+_ROOT, _ANYBODY = User(name="root", uid=0), User(name="nobody", uid=65534)
 _RULE = "70-mutebridge.rules"
 _RULE_FOLDERS = ("etc", "run", "usr/local/lib", "usr/lib", "lib")
 _LIBRARIES = ("hidapi", "msgspec", "paho-mqtt", "pyserial", "pyudev", "PyYAML")
@@ -68,7 +70,7 @@ def look(
         service=service,
         daemons=tuple(map(str, daemons)),
         embedded_broker=any(_is_daemon(each) and "--embedded-broker" in each.arguments for each in running),
-        files=() if config is None else tuple(_files(config, config_file, user)),
+        files=() if config is None else tuple(_files(config, config_file, service, user)),
         devices=devices,
         unused=unused,
         desktops=tuple(sorted(set(_desktops(root)))),
@@ -99,8 +101,7 @@ def ask_systemd(timeout_s: float) -> ServiceFacts:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ServiceFacts()
-    lines = [line.split("=", 1) for line in done.stdout.splitlines() if "=" in line]
-    said = dict(lines)
+    said = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
     if done.returncode or not said.get("LoadState"):
         return ServiceFacts()
     pid = _number(said, "MainPID")
@@ -117,9 +118,21 @@ def ask_systemd(timeout_s: float) -> ServiceFacts:
         exit_status=_number(said, "ExecMainStatus"),
         main_pid=pid,
         changed_on_disk=said.get("NeedDaemonReload") == "yes",
-        credentials=dict(value.split(":", 1) for key, value in lines if key == "LoadCredential" and ":" in value),
+        credentials=_credentials(said),
         user=(_user_of_process(pid) or _user_of_unit(said)) if installed else None,
     )
+
+
+def _credentials(said: dict[str, str]) -> dict[str, str]:
+    """Read the unit's files, the last of which has the last word: Debian 12's systemctl shows no credentials."""
+    found: dict[str, str] = {}
+    for file in (said.get("FragmentPath", ""), *said.get("DropInPaths", "").split()):
+        for line in _text(Path(file)).splitlines():
+            key, _, value = line.partition("=")
+            name, _, path = value.strip().partition(":")
+            if key.strip() == "LoadCredential":
+                found = {**found, name: path} if name else {}
+    return found
 
 
 def _number(said: dict[str, str], key: str) -> int:
@@ -169,22 +182,28 @@ def _is_daemon(process: Process) -> bool:
     return any(each == ("mutebridge", "run") for each in itertools.pairwise(words))
 
 
-def _files(config: Config, config_file: Path | None, user: User) -> Iterator[FileFacts]:
-    tls = config.broker.tls
+def _files(config: Config, config_file: Path | None, service: ServiceFacts, user: User) -> Iterator[FileFacts]:
+    broker, tls = config.broker, config.broker.tls
     named = {
         "configuration": config_file,
-        "broker.password_file": config.broker.password_file,
+        "broker.password_file": broker.password_file,
+        _CREDENTIAL: service.credentials.get(broker.password_credential or ""),
         "broker.tls.ca_file": tls and tls.ca_file,
         "broker.tls.cert_file": tls and tls.cert_file,
         "broker.tls.key_file": tls and tls.key_file,
     }
+    secret = {"broker.password_file", _CREDENTIAL, "broker.tls.key_file"}
+    if broker.password is not None:
+        secret.add("configuration")
     for key, path in named.items():
         if path:
             yield FileFacts(
                 path=str(path),
                 key=key,
                 there=Path(path).exists(),
-                permitted=may_use(user, Path(path), READ),
+                permitted=may_use(_ROOT if key == _CREDENTIAL else user, Path(path), READ),
+                handed_over=key == _CREDENTIAL,
+                exposed=key in secret and may_use(_ANYBODY, Path(path), READ),
             )
 
 

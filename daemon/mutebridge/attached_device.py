@@ -53,13 +53,13 @@ class AttachedDevice(ABC, Generic[Opened]):
 
     `feed` is called from the device's thread with `DeviceAttached` once it is ready, its presses, and `DeviceDetached`
     when it is lost or stopped. `now` is a monotonic clock in seconds. `problem` says for people why it is not open,
-    `absent` whether nothing is there.
+    `absent` whether nothing is there. `wanted` is what `device` is to be: while the device opens, they differ.
     """
 
     def __init__(
         self, device: Device, port: str, feed: Callable[[Event], None], now: Callable[[], float], log: logging.Logger
     ) -> None:
-        self.device = device
+        self.device = self.wanted = device
         self.port = port
         self.problem: str | None = None
         self.absent = False
@@ -70,7 +70,6 @@ class AttachedDevice(ABC, Generic[Opened]):
         self._bell = Bell()
         self._thread = threading.Thread(target=self._run, name=f"{device.kind} {device.id}", daemon=True)
         self._after: Sequence[Stoppable] = ()
-        self._renamed: Device | None = None
         self._retry = False
         self._ready_at = 0.0
         self._stop_by: float | None = None
@@ -87,7 +86,7 @@ class AttachedDevice(ABC, Generic[Opened]):
 
     def update(self, device: Device) -> None:
         """Take a new name or press mode without touching the device."""
-        self._renamed = device
+        self.wanted = device
         self._bell.ring()
 
     def retry(self) -> None:
@@ -133,8 +132,7 @@ class AttachedDevice(ABC, Generic[Opened]):
         self._feed(DeviceAttached(self.device))
 
     def _take_new_name(self, *, tell: bool = True) -> None:
-        if (device := self._renamed) is not None:
-            self._renamed = None
+        if (device := self.wanted) is not self.device:
             self.device = device
             if tell and self.ready:
                 self._feed(DeviceAttached(device))

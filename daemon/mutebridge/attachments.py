@@ -185,9 +185,9 @@ class Attachments:
                 if button is None or not self._is_as(wanted, button):
                     button = self._button(wanted)
                     starting.append(button)
-                elif button.device != wanted.device:
+                elif button.wanted != wanted.device:
                     button.update(wanted.device)
-                elif not button.ready:
+                if not button.ready:
                     button.retry()
                 after[wanted.device.id] = button
             gone = [button for device_id, button in before.items() if after.get(device_id) is not button]

@@ -12,7 +12,7 @@ from mutebridge.attachments import Attachments, Sighting
 from mutebridge.core.assignment import DeviceConfig
 from mutebridge.core.events import DeviceAttached, DeviceDetached, MuteToggled, PressMode
 from mutebridge.core.lights import Lights, MicLight
-from mutebridge.core.profiles import profiles_from_dict
+from mutebridge.core.profiles import DeviceNode, profiles_from_dict
 
 from .serial_board import DEADLINE_S, Board, Ears
 
@@ -113,6 +113,27 @@ def test_a_button_that_comes_long_after_the_start(
     before = time.monotonic()
     plug("later/desk")
     ears.wait_for(DeviceAttached)
+    assert time.monotonic() - before < 2
+
+
+def test_a_button_that_gets_its_name_when_it_comes_long_after_the_start(
+    attachments: Attachments, ears: Ears, plug: Plug, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a USB board does that the configuration does not name: until it is there, its port is all that is known."""
+
+    def nodes(_subsystems: object) -> list[DeviceNode]:
+        there = (tmp_path / "desk").exists()
+        return [DeviceNode(path=str((tmp_path / "desk").resolve()), subsystem="tty", product="Pico")] if there else []
+
+    monkeypatch.setattr("mutebridge.attachments.list_nodes", nodes)
+    serial = {"toggle": "flip", "settle_s": 0}
+    attachments.configure([DeviceConfig(id="desk", port=str(tmp_path / "desk"), serial=serial)])
+    attachments.start()
+    wait_for_state(attachments, "desk", "absent")
+    assert not ears.wait_a_while(5.0)
+    before = time.monotonic()
+    plug("desk")
+    assert ears.wait_for(DeviceAttached).device.name == "Pico"
     assert time.monotonic() - before < 2
 
 

@@ -330,6 +330,14 @@ def test_a_name_changes_without_closing_the_port(board: Board, ears: Ears, open_
     assert ears.next() == MuteToggled("desk")
 
 
+def test_a_press_mode_that_is_taken_back_while_the_port_opens(ears: Ears, open_button: Opener) -> None:
+    button = open_button(settle_s=0.2)
+    button.update(a_device(mode=PressMode.PUSH_TO_TALK))
+    assert button.wanted == a_device(mode=PressMode.PUSH_TO_TALK), "or nobody would see that there is a change to undo"
+    button.update(a_device())
+    assert ears.next() == DeviceAttached(a_device())
+
+
 def test_the_next_one_waits_until_the_port_is_free(
     board: Board, ears: Ears, open_button: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:

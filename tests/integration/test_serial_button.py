@@ -1,5 +1,6 @@
 """A button on a real tty: what it says arrives, what it is to show is shown, and trouble stays its own."""
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -441,4 +442,23 @@ def test_a_port_that_floods_is_given_up(board: Board, ears: Ears, open_button: O
     flooder.join()
     assert "presses a second" in events[-1].reason
     assert len(events) < 10_000
+    assert button.stop(5)
+
+
+def test_a_press_amid_noise_is_not_told_late(board: Board, ears: Ears, open_button: Opener) -> None:
+    """What the kernel keeps of a board that never stops talking is read in time, in however many pieces."""
+    button = open_button()
+    ears.wait_for(DeviceAttached)
+    delays: list[float] = []
+    for _ in range(3):
+        os.set_blocking(board.master, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                board.says(b"temperature 21.5\n")
+        os.set_blocking(board.master, True)
+        pressed_at = time.monotonic()
+        board.says(b"\nflip\n")
+        assert ears.next() == MuteToggled("desk")
+        delays.append(time.monotonic() - pressed_at)
+    assert min(delays) < 0.5
     assert button.stop(5)

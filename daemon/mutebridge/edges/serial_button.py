@@ -30,8 +30,10 @@ from mutebridge.core.button_protocol import ButtonDecoder, SerialProtocol
 from mutebridge.core.events import Device, Event
 from mutebridge.core.lights import DARK, Lights
 
-READ_BYTES = 512
-# A port that fills every read is flooding; it is read no faster than this, and the tty holds the rest back.
+READ_BYTES = 4096  # as much as a tty holds for a reader
+# A port with so much to say is flooding, and is read no faster than this. Twenty reads a second empty what the kernel
+# holds back, 64 KiB, in less than a second: a press in the middle of noise is not told late.
+FLOOD_BYTES = READ_BYTES // 2
 FLOOD_PAUSE_S = 0.05
 EVENTS_PER_SECOND = 4000
 LINE_POLL_S = 0.05
@@ -437,7 +439,7 @@ class _Flood:
         self.paused_until = float("-inf")
 
     def note_read(self, size: int, now: float) -> None:
-        if size >= READ_BYTES:
+        if size >= FLOOD_BYTES:
             self.paused_until = now + FLOOD_PAUSE_S
 
 

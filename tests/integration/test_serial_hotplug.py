@@ -4,6 +4,8 @@ import os
 import queue
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mutebridge.core.profiles import DeviceNode
+from mutebridge.edges.desktop_key import event_nodes
 from mutebridge.edges.hotplug import Hotplug, list_nodes
 
 from .serial_board import DEADLINE_S, Board
@@ -108,6 +111,22 @@ def test_a_board_without_strings_has_none(tmp_path: Path) -> None:
     (node,) = list_nodes(["tty"], tmp_path)
     assert (node.manufacturer, node.product, node.serial_number, node.vendor_id) == (None, None, None, "1a86")
     assert node.links == ()
+
+
+def test_a_folder_that_leaves_while_it_is_read_is_empty(tmp_path: Path) -> None:
+    """As udev's folder of links does with the last board, and that of the event nodes with its headset."""
+    plug_into(tmp_path, "ttyACM0", None)
+    restless = [tmp_path / "dev/serial/by-id", tmp_path / "sys/class/hidraw/hidraw0/device/input/input7"]
+    for folder in restless:
+        folder.parent.mkdir(parents=True)
+    come_and_go = "import os, sys\nwhile True:\n  for folder in sys.argv[1:]: os.mkdir(folder); os.rmdir(folder)"
+    with subprocess.Popen([sys.executable, "-c", come_and_go, *map(str, restless)]) as plugging:
+        try:
+            for _ in range(3000):
+                assert [node.path for node in list_nodes(["tty"], tmp_path)] == ["/dev/ttyACM0"]
+                assert event_nodes("/dev/hidraw0", tmp_path) == []
+        finally:
+            plugging.kill()
 
 
 def test_a_node_is_found_where_the_kernel_says(tmp_path: Path) -> None:

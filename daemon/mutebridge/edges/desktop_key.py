@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import glob
 import logging
 import os
 import struct
@@ -120,7 +121,9 @@ class DesktopKey:
 def event_nodes(hidraw: str, root: Path = Path("/")) -> list[str]:
     """Return the event nodes of the HID device behind a hidraw node."""
     device = root / "sys/class/hidraw" / Path(hidraw).resolve().name / "device"
-    return [f"/dev/input/{event.name}" for event in sorted(device.glob("input/input*/event*"))]
+    # Unlike Path.glob it is not upset by a folder that leaves meanwhile.
+    events = glob.glob("input/input*/event*", root_dir=device)  # noqa: PTH207
+    return [f"/dev/input/{Path(event).name}" for event in sorted(events)]
 
 
 class _Entry(msgspec.Struct, frozen=True):

@@ -292,7 +292,6 @@ class _Node:
     """An open hidraw node; DeviceError for everything that can be wrong with it."""
 
     def __init__(self, path: str, descriptor: bytes) -> None:
-        self._path = path
         self._device, self.fd = _open(path)
         self.watch = NodeWatch(self.fd)
         if bytes(self._device.get_report_descriptor()) != descriptor:

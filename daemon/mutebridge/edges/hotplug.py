@@ -50,7 +50,7 @@ def list_nodes(subsystems: Iterable[str], root: Path = Path("/")) -> list[Device
     return [
         node
         for subsystem in subsystems
-        for entry in sorted((root / "sys/class" / subsystem).glob("*"))
+        for entry in _in_folder(root / "sys/class" / subsystem)
         if (node := _node(entry, subsystem, root, links)) is not None
     ]
 
@@ -118,11 +118,19 @@ def _links(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     dev = (root / "dev").resolve()
     for kind in ("by-id", "by-path"):
-        for link in (root / "dev/serial" / kind).glob("*"):
+        for link in _in_folder(root / "dev/serial" / kind):
             target = link.resolve()
             if target.is_relative_to(dev):
                 found.setdefault(str(target.relative_to(dev)), []).append(f"/dev/serial/{kind}/{link.name}")
     return found
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Return what is in a folder in order; nothing when it leaves meanwhile, as those of /dev and sysfs do."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _read(path: Path) -> str:

@@ -90,7 +90,9 @@ class _Visit:
                 os.EX_UNAVAILABLE,
             )
         first = self._server.door(pairing)
-        self._server.on_used = lambda: _say(f"Paired. Once more, for another browser: {self._server.door(pairing)}\n")
+        self._server.on_used = lambda: _say(
+            f"Paired. For another browser, in its place: {self._server.door(pairing)}\n"
+        )
         _say(f"{first}\nThe link is good once. Ctrl-C ends the page.\n")
         return self._wait(first)
 

@@ -136,6 +136,11 @@ def test_the_door_opens_once(server: PageServer) -> None:
     assert used == [True]
 
 
+def test_an_adapter_can_be_chosen_at_the_door(server: PageServer) -> None:
+    answer = ask(server, urlsplit(server.door(PAIRING)).path + "?adapter=genesys-embeddable#top")
+    assert answer.headers["Location"] == PAIRING.link("/?adapter=genesys-embeddable")
+
+
 def test_a_new_door_closes_the_one_before(server: PageServer) -> None:
     before, now = (urlsplit(server.door(PAIRING)).path for _ in range(2))
     assert before != now

@@ -45,7 +45,7 @@ class PageServer:
         self.on_used: Callable[[], object] = lambda: None
         self._files = _files(folder)
         self._policy = _policy(broker)
-        self._links: dict[str, str] = {}
+        self._doors: dict[str, Pairing] = {}
         self._lock = threading.Lock()
         handler = type("_PageHandler", (_Handler,), {"site": self})
         self._server = _Server((HOST, port), handler)
@@ -65,7 +65,7 @@ class PageServer:
         """Return an address that leads once to the page with this pairing; the one before is closed."""
         token = secrets.token_urlsafe(_TOKEN_BYTES)
         with self._lock:
-            self._links = {f"{_DOOR}{token}": pairing.link("/")}
+            self._doors = {f"{_DOOR}{token}": pairing}
         return f"{self.url}{_DOOR.lstrip('/')}{token}"
 
     def __enter__(self) -> Self:
@@ -82,9 +82,11 @@ class PageServer:
     # --- for the handler
 
     def go_through(self, path: str) -> str | None:
-        """Return where the door with this path leads, and close it."""
+        """Return where the door with this path leads, and close it; what was asked of the door is asked of the page."""
+        door, mark, query = path.partition("#")[0].partition("?")
         with self._lock:
-            return self._links.pop(path, None)
+            pairing = self._doors.pop(door, None)
+        return None if pairing is None else pairing.link(f"/{mark}{query}")
 
     def file(self, path: str) -> tuple[str, bytes] | None:
         """Return type and content of what is served under a path."""

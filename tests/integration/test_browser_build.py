@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.integration.browser_page import FOLDER
 
+from mutebridge.controller import page_server
+
 ROOT = Path(__file__).parents[2]
 INSIDE = "mutebridge/controller/browser/"
 NPM = shutil.which("npm")
@@ -72,6 +74,6 @@ def test_the_wheel_has_it_without_what_it_was_built_with(tmp_path: Path) -> None
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(tmp_path), ".", cwd=project)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("mutebridge-controller.js", "mutebridge-controller.d.ts", "page.html", "page.js", "page.css"):
-        assert INSIDE + name in names
-    assert not [name for name in names if "node_modules" in name]
+    types = {file.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("*.d.ts") if "node_modules" not in file.parts}
+    served = {path.removeprefix("/") for path in page_server._files(FOLDER)} - {""}
+    assert {name.removeprefix(INSIDE) for name in names if name.startswith(INSIDE)} == types | served

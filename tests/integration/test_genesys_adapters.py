@@ -21,6 +21,12 @@ import type { EmbeddableClient } from "mutebridge/adapters/genesys-embeddable.js
 declare global {
   const client: EmbeddableClient;
   const grantedScopes: string[];
+  const softphone: {
+    scopes: string[];
+    mute(muted: boolean, callId: string): Promise<void>;
+    on(event: "call", listener: (state: string, callId: string) => void): void;
+    on(event: "mic", listener: (muted: boolean) => void): void;
+  };
   const sdk: GenesysCloudWebrtcSdk;
 }
 """
@@ -51,8 +57,8 @@ def test_the_embeddable_adapter() -> None:
 
 
 def test_the_lines_of_the_readme_compile(tmp_path: Path) -> None:
-    assert len(_SNIPPETS) == 2
-    for number, snippet in enumerate(_SNIPPETS):
+    assert len(_BLOCKS) == 3
+    for number, snippet in enumerate(_BLOCKS):
         (tmp_path / f"{number}.ts").write_text(snippet.replace('"/mutebridge/', '"mutebridge/'))
     (tmp_path / "given.ts").write_text(_GIVEN)
     sdk = "genesys-cloud-webrtc-sdk"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Page
 from tests.integration.browser_page import FOLDER, Chromium, PageServer, Tab, needs_chromium
 from tests.integration.daemon_softphone import Said
 from tests.integration.daemon_station import Onlooker
@@ -361,6 +362,7 @@ def test_a_wrong_password_is_told(bare: Bare, embedded: LocalBroker) -> None:
     bare.tab.page.evaluate("(link) => make(readPairing(link))", paired(embedded, password="guessed"))
     bare.tab.page.evaluate("controller.start()")
     bare.wait("controller.status.problem.includes('refuses user \"softphone@desk\"')")
+    bare.wait("controller.status.problem.includes('a new link of `mutebridge pair`')")
     bare.tab.page.evaluate("controller.stop()")
 
 
@@ -412,9 +414,17 @@ def test_a_second_softphone_of_that_name_is_told_apart_from_a_bad_network(
 # --- the developer
 
 
+def thrown(bare: Bare, expression: str) -> str:
+    """What an expression throws."""
+    return str(
+        bare.tab.page.evaluate(f"(() => {{ try {{ {expression}; }} catch (error) {{ return String(error); }} }})()")
+    )
+
+
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
+        ("make({ ...null })", "is this page paired?"),
         ("make({ broker: 'localhost' })", "ws://host:port"),
         ("make({ broker: 'ws://broker.example.com' })", "use wss:"),
         ("make({ broker: 'wss://me:secret@broker.example.com' })", "fields of their own"),
@@ -429,10 +439,20 @@ def test_a_second_softphone_of_that_name_is_told_apart_from_a_bad_network(
     ],
 )
 def test_a_mistake_is_told_to_the_developer(bare: Bare, expression: str, message: str) -> None:
-    caught = bare.tab.page.evaluate(
-        f"(() => {{ try {{ {expression}; }} catch (error) {{ return String(error); }} }})()"
-    )
-    assert message in caught
+    assert message in thrown(bare, expression)
+
+
+def test_a_page_of_https_is_not_advised_to_insist(chromium: Chromium) -> None:
+    """No browser lets it use ws: to another machine."""
+    site = "https://softphone.example.com/"
+
+    def prepare(page: Page) -> None:
+        page.route(site, lambda route: route.fulfill(body=BARE, content_type="text/html"))
+        page.route(f"{site}*.js", lambda route: route.fulfill(path=FOLDER / "mutebridge-controller.js"))
+
+    bare = Bare(chromium.open(site, prepare=prepare))
+    caught = thrown(bare, "make({ broker: 'ws://broker.example.com', allowPlaintext: true })")
+    assert caught.endswith("on another machine use wss:")
 
 
 def test_another_machine_without_tls_is_allowed_who_insists(bare: Bare) -> None:

@@ -27,6 +27,12 @@ for (const name of ["setTimeout", "setInterval"]) {
 """
 
 
+# As where the person blocks all cookies.
+KEEPS_NOTHING = """
+Object.defineProperty(window, "localStorage", { get() { throw new DOMException("denied", "SecurityError"); } });
+"""
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     with Chromium() as chromium:
@@ -281,6 +287,14 @@ def test_a_hidden_tab_is_as_quick_and_its_heart_beats_on(open_page: Callable[...
         beat = station.onlooker.wait("softphone/mic", lambda said: said.get("muted") is True, since=since)
         since = station.onlooker.seen.all().index(beat) + 1
     assert station.wait_lamp("MUTED")
+
+
+def test_a_browser_that_keeps_nothing_has_a_softphone_until_the_page_is_closed(
+    open_page: Callable[..., Tab], station: Station
+) -> None:
+    tab = open_page(prepare=lambda page: page.add_init_script(KEEPS_NOTHING))
+    connect_muted(tab, station)
+    assert "mutebridge=" not in tab.address
 
 
 def test_the_pairing_leaves_the_address_and_is_kept(tab: Tab, server: PageServer, chromium: Chromium) -> None:

@@ -48,7 +48,7 @@ export interface SessionControllerOptions {
   confirmTimeoutS?: number;
   /** true, the default: of several tabs one leads, the others wait for it to close. false: connect in any case */
   lead?: boolean;
-  /** allow `ws:` to another machine, where everyone on the way can read the password; default false */
+  /** allow `ws:` to another machine, where everyone on the way can read the password, to a page of `http:`; default false */
   allowPlaintext?: boolean;
   /**
    * Mute or unmute. Called only while a call is connected, one call at a time. It need not wait for the effect: within
@@ -139,6 +139,16 @@ export class SessionController extends EventTarget {
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  removeEventListener<K extends keyof SessionControllerEvents>(
+    type: K,
+    listener: ((event: SessionControllerEvents[K]) => void) | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void;
 }
 
 /**
@@ -149,7 +159,8 @@ export function readPairing(source: string | URL | Location | object): Pairing |
 
 /**
  * The pairing of this page: the one in its address, which is taken out of the address and kept in localStorage (where
- * every script of this origin can read it), else the one kept, else null.
+ * every script of this origin can read it), else the one kept, else null. TypeError or RangeError, with a message for
+ * people, for a link that cannot be used, once: the address is clean after it.
  */
 export function takePairing(): Pairing | null;
 

@@ -3,7 +3,7 @@
  *
  * Like `mutebridge.controller.softphone`, it refuses with the same bare "Operation Not Allowed" whether no call is
  * connected, a permission is missing or somebody else owns the call; telling them apart is `serve`'s work. Its state is
- * kept for all tabs of this origin and over reloads, as a telephone system keeps a call.
+ * kept for all tabs of this origin and over reloads, as a telephone system keeps a call, where the browser keeps anything.
  *
  * Whatever the page plays has these: `title`, `state`, `mic`, `can()`, `act(verb)`, `faults`, `fault(key, on)`,
  * `serve(pairing)` and the event "change".
@@ -28,7 +28,7 @@ class SimulatedSoftphone extends EventTarget {
     { key: "not_owner", label: "somebody else owns the call" },
     { key: "deaf", label: "it accepts, and does nothing" },
   ];
-  #kept = { ...AT_REST, ...JSON.parse(localStorage.getItem(STORED) ?? "{}") };
+  #kept = { ...AT_REST, ...JSON.parse(keptText() ?? "{}") };
 
   constructor() {
     super();
@@ -118,7 +118,7 @@ class SimulatedSoftphone extends EventTarget {
 
   #keep(change) {
     const kept = { ...this.#kept, ...change };
-    localStorage.setItem(STORED, JSON.stringify(kept));
+    keepText(JSON.stringify(kept));
     this.#become(kept);
   }
 
@@ -129,6 +129,22 @@ class SimulatedSoftphone extends EventTarget {
     if (changed("state") || changed("callId")) this.dispatchEvent(new Event("state"));
     if (this.mic !== null && (changed("muted") || before.state !== "connected")) this.dispatchEvent(new Event("mic"));
     this.dispatchEvent(new Event("change"));
+  }
+}
+
+function keptText() {
+  try {
+    return localStorage.getItem(STORED);
+  } catch {
+    return null; // the person lets no page keep anything
+  }
+}
+
+function keepText(text) {
+  try {
+    localStorage.setItem(STORED, text);
+  } catch {
+    // Each tab has a telephone of its own then.
   }
 }
 

@@ -210,7 +210,8 @@ export class Connection {
     }
     if (NOT_AUTHORISED.includes(code)) {
       const who = JSON.stringify(this.#settings.username ?? "");
-      this.#ended(`the broker refuses user ${who} (${error.message}): check username and password`);
+      const mend = "open this page by a new link of `mutebridge pair`, or check username and password";
+      this.#ended(`the broker refuses user ${who} for ${location.origin} (${error.message}): ${mend}`);
       return;
     }
     this.#ended(`the broker: ${error.message}`);
@@ -233,8 +234,8 @@ export class Connection {
 
   #unreachable() {
     // The browser tells scripts no more than that.
-    const { url } = this.#settings;
-    return `cannot connect to ${url}: does a broker listen there, for WebSockets, and let ${location.origin} in?`;
+    const paired = `is ${location.origin} paired with it, and may this page connect to it (Content-Security-Policy)?`;
+    return `cannot connect to ${this.#settings.url}: does a broker listen there, for WebSockets, ${paired}`;
   }
 
   // --- its end

@@ -196,7 +196,7 @@ class App:
     # --- decisions and actions
 
     def _new_bridge(self) -> Bridge:
-        return Bridge(lambda: secrets.token_hex(8), unix_ms_at_zero=(time.time() - now_s()) * 1000)
+        return Bridge(lambda: secrets.token_hex(8), unix_ms_at_zero=lambda: (time.time() - now_s()) * 1000)
 
     def _decide(self, event: Event) -> None:
         for action in self._bridge.handle(event, now_s()):

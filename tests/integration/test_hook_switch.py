@@ -43,7 +43,7 @@ class Workstation:
         self.told: queue.Queue[PressEvent] = queue.Queue()
         self.shown: queue.Queue[Lights] = queue.Queue()
         self.up = threading.Event()
-        self._bridge = Bridge(lambda: f"r{next(ids)}", unix_ms_at_zero=(time.time() - now_s()) * 1000)
+        self._bridge = Bridge(lambda: f"r{next(ids)}", unix_ms_at_zero=lambda: (time.time() - now_s()) * 1000)
         self._lock = threading.RLock()
         online = Retained(TOPICS.bridge_availability, b"online")
         self.broker = Broker(

@@ -249,7 +249,7 @@ class World:
     def __init__(self) -> None:
         ids = (f"id{n}" for n in itertools.count())
         self.now = 100.0
-        self.bridge = Bridge(lambda: next(ids), unix_ms_at_zero=0.0)
+        self.bridge = Bridge(lambda: next(ids))
         self.broker_up = False
         self.devices: dict[str, PressMode] = {}
         self.forwarding: set[str] = set()  # the devices whose hook switch is

@@ -54,6 +54,18 @@ def test_one_controller_too_many_is_not_heard_which_is_said_once() -> None:
     assert ONE_TOO_MANY not in commanded
 
 
+def test_a_wall_clock_that_is_set_dates_the_next_command() -> None:
+    """Of a softphone without `at`, which looks at the wall clock: it is set right just after a machine starts."""
+    unix_ms_at_zero = 1e12
+    bridge = Bridge(lambda: "id", unix_ms_at_zero=lambda: unix_ms_at_zero)
+    bridge.handle(BrokerUp(), 0)
+    bridge.handle(DeviceAttached(Device(id="button", name="button", kind="serial")), 0)
+    bridge.handle(CallStateChanged("shell", CONNECTED), 0)
+    unix_ms_at_zero += 3_600_000
+    (command,) = [a.command for a in bridge.handle(MuteToggled("button"), 1) if isinstance(a, PublishCommand)]
+    assert command.expires_at == 1e12 + 3_600_000 + 3000
+
+
 def test_it_tells_which_devices_are_attached() -> None:
     bridge = Bridge(lambda: "id")
     device = Device(id="button", name="Button", kind="serial")

@@ -83,11 +83,12 @@ _HOOK_WORDS = {Action.ANSWER: "answering", Action.HANG_UP: "hanging up"}
 class Bridge:
     """The state of one station. Times are seconds of one monotonic clock.
 
-    `new_id` returns a fresh unguessable id at each call. `unix_ms_at_zero` is the Unix time in milliseconds at moment 0
-    of the monotonic clock; it dates commands to controllers whose own clock is not known.
+    `new_id` returns a fresh unguessable id at each call. `unix_ms_at_zero` returns the Unix time in milliseconds at
+    moment 0 of the monotonic clock; it dates commands to controllers whose own clock is not known. It is asked for each
+    of them, since a wall clock is set, most often just after the start of a machine.
     """
 
-    def __init__(self, new_id: Callable[[], str], unix_ms_at_zero: float = 0.0) -> None:
+    def __init__(self, new_id: Callable[[], str], unix_ms_at_zero: Callable[[], float] = lambda: 0.0) -> None:
         self._new_id = new_id
         self._unix_ms_at_zero = unix_ms_at_zero
         self._life = new_id()
@@ -378,7 +379,7 @@ class Bridge:
             return self._now * 1000 - offset_ms
         if clock.newest_at_ms is not None:
             return clock.newest_at_ms
-        return self._now * 1000 + self._unix_ms_at_zero
+        return self._now * 1000 + self._unix_ms_at_zero()
 
     def _reported(self, controller: Controller) -> bool:
         """Whether this standing wish was reported as sent already; it is from now on."""

@@ -11,6 +11,11 @@ import pytest
 from tests.integration.controller_desk import DEADLINE_S, STATION, Bridge, Desk, P, stop_process
 from tests.integration.mosquitto import Mosquitto
 
+from mutebridge.core.contract import DEFAULT_PREFIX
+from mutebridge.edges import local_broker
+from mutebridge.edges.local_broker import CredentialsFile, EmbeddedBrokerSettings
+from mutebridge.pair import issue, new_pairing
+
 pytestmark = pytest.mark.broker
 SCRIPT = Path(__file__).with_name("shell_controller.sh")
 C = f"{P}/controller/shell"
@@ -69,6 +74,39 @@ def shell(tmp_path: Path, mosquitto: Mosquitto) -> Iterator[Shell]:
             yield shell
         finally:
             stop_process(shell.process)
+
+
+def test_it_gets_in_where_the_broker_asks_for_a_password(tmp_path: Path) -> None:
+    """By what mosquitto's programs read, as the README says: at the broker that the daemon brings along."""
+    file = CredentialsFile(tmp_path / "controllers.json")
+    settings = EmbeddedBrokerSettings(credentials_file=str(file.path))
+    folder = tmp_path / ".config"
+    folder.mkdir()
+    with local_broker.embedded_broker(settings, port=0, user=STATION, any_websocket_port=True) as broker:
+        pairing = new_pairing(f"mqtt://127.0.0.1:{broker.port}", STATION, "shell", DEFAULT_PREFIX)
+        issue(pairing, file)
+        for program in ("mosquitto_pub", "mosquitto_sub"):
+            (folder / program).write_text(f"-u {pairing.username}\n-P {pairing.password}\n")
+        environ = {
+            **os.environ,
+            "HOME": str(tmp_path),
+            "STATION": STATION,
+            "PORT": str(broker.port),
+            "SET_MUTE": "true",
+        }
+        environ.pop("XDG_CONFIG_HOME", None)
+        process = subprocess.Popen(["bash", str(SCRIPT)], stdin=subprocess.PIPE, text=True, env=environ)
+        owner = ["-p", str(broker.port), "-u", broker.user or "", "-P", broker.password or "", "-V", "311"]
+        try:
+            heard = subprocess.run(
+                ["mosquitto_sub", *owner, "-t", f"{C}/availability", "-C", "1", "-W", str(DEADLINE_S)],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        finally:
+            stop_process(process)
+    assert heard.stdout == "online\n"
 
 
 def test_it_has_no_more_lines_than_one_reads() -> None:

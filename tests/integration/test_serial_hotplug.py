@@ -253,6 +253,20 @@ def test_other_files_beside_a_watched_one_are_not_told_of(tmp_path: Path, start:
     assert changes.none()
 
 
+def test_a_link_that_leaves_while_it_is_looked_at(tmp_path: Path, start: Starter) -> None:
+    """A board that comes and goes, as with a bad contact, does not end the watch."""
+    come_and_go = "import os, sys\nwhile True: os.symlink('/dev/null', sys.argv[1]); os.unlink(sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", come_and_go, str(tmp_path / "button")]) as plugging:
+        try:
+            changes = start()
+            for times in (200, 300, 400):  # the same path, spelt so often
+                changes.hotplug.watch(f"{tmp_path}{'/.' * number}/button" for number in range(times))
+                for _ in range(2):
+                    changes.next()
+        finally:
+            plugging.kill()
+
+
 def test_a_link_in_a_circle_is_no_trap(tmp_path: Path, start: Starter) -> None:
     (tmp_path / "x").symlink_to("y")
     (tmp_path / "y").symlink_to("x")

@@ -313,6 +313,8 @@ def _steps(path: str) -> Iterator[tuple[str, str]]:
         while not os.path.isdir(directory) and directory not in ("/", ""):  # noqa: PTH112 - a string in, a string out
             directory, name = os.path.split(directory)
         yield directory, name
-        if not os.path.islink(path):  # noqa: PTH114
+        try:
+            target = os.readlink(path)  # noqa: PTH115
+        except OSError:  # no link, or none any more
             return
-        path = os.path.join(os.path.dirname(path), os.readlink(path))  # noqa: PTH115, PTH118, PTH120
+        path = os.path.join(os.path.dirname(path), target)  # noqa: PTH118, PTH120

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import queue
 import select
 import signal
 import socket
@@ -610,14 +611,26 @@ def test_a_file_that_cannot_be_read_is_told_at_the_start(credentials: Credential
         pass
 
 
+@pytest.mark.parametrize("content", ["{", '{"a":' * 10_000], ids=["broken off", "too deep"])
 def test_a_file_that_breaks_meanwhile_opens_to_nobody(
-    embedded: LocalBroker, credentials: CredentialsFile, caplog: pytest.LogCaptureFixture
+    embedded: LocalBroker, credentials: CredentialsFile, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:
-    credentials.path.write_text("{")
+    credentials.path.write_text(content)
     for _ in range(2):
         with program(embedded, PAIRED) as connection:
             assert connection.recv(4) == REFUSED
     assert sum("no controller gets in" in line for line in caplog.messages) == 1
+
+
+def test_a_bug_inside_is_not_kept_quiet(credentials: CredentialsFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the daemon would look for its own broker for ever."""
+    told: queue.SimpleQueue[type[BaseException]] = queue.SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda failed: told.put(failed.exc_type))
+    with bring_embedded(credentials) as broker, program(broker, PAIRED) as connection:
+        assert connection.recv(4) == ACCEPTED
+        monkeypatch.delattr(CredentialsFile, "all")
+        assert told.get(timeout=DEADLINE_S) is AttributeError
+        monkeypatch.undo()
 
 
 def with_source() -> dict[str, str]:

@@ -89,7 +89,7 @@ class CredentialsFile:
             return _decoded(replacing.read(self.path) or "")
         except OSError as error:
             raise self._error(error) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CredentialsError(self.path, f"is not what `mutebridge pair` writes: {error}") from None
 
     def _change(self, changed: Callable[[list[Credential]], list[Credential]]) -> None:
@@ -101,7 +101,7 @@ class CredentialsFile:
             replacing.change(self.path, encoded)
         except OSError as error:
             raise self._error(error) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CredentialsError(self.path, f"is not what `mutebridge pair` writes: {error}") from None
 
     def _error(self, error: OSError) -> CredentialsError:

@@ -59,6 +59,7 @@ class _BrokerThread:
         self._wanted = wanted
         self._doorkeeper = doorkeeper
         self._outcome: queue.SimpleQueue[LocalBroker | Exception] = queue.SimpleQueue()
+        self._listens = False
         self._stop: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="amqtt", daemon=True)
 
@@ -74,7 +75,8 @@ class _BrokerThread:
         return outcome
 
     def stop(self) -> None:
-        self._stop()
+        with contextlib.suppress(RuntimeError):  # its loop has ended by itself
+            self._stop()
         self._thread.join(_STOP_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -82,8 +84,10 @@ class _BrokerThread:
             logging.getLogger(chatty).setLevel(logging.CRITICAL)
         try:
             asyncio.run(self._serve())
-        except Exception as error:  # whoever waits for the start tells it
-            self._outcome.put(error)
+        except Exception as error:
+            if self._listens:
+                raise  # a bug: nobody must go on as if there were a broker
+            self._outcome.put(error)  # whoever waits for the start tells it
 
     async def _serve(self) -> None:
         broker = _GuardedBroker(self._doorkeeper)
@@ -92,6 +96,7 @@ class _BrokerThread:
         stopping = asyncio.Event()
         async with _listeners(gate, self._wanted) as listening:
             self._stop = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
+            self._listens = True
             self._outcome.put(listening)
             while not stopping.is_set():
                 with contextlib.suppress(TimeoutError):

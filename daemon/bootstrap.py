@@ -139,7 +139,7 @@ def _works(venv: Path) -> bool:
 
 def create(venv: Path, *, with_pip: bool = True) -> None:
     """Make an empty environment of the base Python, in place of whatever is there."""
-    _ensure_venv_module()
+    _ensure_modules("venv", *(["ensurepip"] if with_pip else []))
     # A process of the base Python: within another environment, `venv` would link to that one.
     python = getattr(sys, "_base_executable", None) or sys.executable
     status, output = run([python, "-m", "venv", "--clear", *([] if with_pip else ["--without-pip"]), venv])
@@ -147,22 +147,29 @@ def create(venv: Path, *, with_pip: bool = True) -> None:
         raise SetUpError(f"{python} -m venv failed:\n{output}")
 
 
-def pip() -> list[str]:
+def pip(otherwise: Path | None = None) -> list[str]:
     """Return what makes any Python run the pip that comes along for new environments, without installing it there.
 
-    To install it takes four times as long as all that it then installs.
+    To install it takes four times as long as all that it then installs. `otherwise`: a wheel of pip, for a Python whose
+    own is in a package that is not installed.
     """
-    _ensure_venv_module()
+    wheel = otherwise if otherwise is not None and not find_spec("ensurepip") else pip_wheel()
+    return [str(wheel / "pip"), "--disable-pip-version-check", "--no-input", "--quiet"]
+
+
+def pip_wheel() -> Path:
+    """Return the pip that comes along for new environments."""
+    _ensure_modules("ensurepip")
     folders = [sysconfig.get_config_var("WHEEL_PKG_DIR"), Path(sysconfig.get_path("stdlib")) / "ensurepip/_bundled"]
     found = [wheel for folder in folders if folder for wheel in Path(folder).glob("pip-*.whl")]
     if not found:
         raise SetUpError(f"the Python in {sys.base_prefix} brings no pip for new environments")
-    return [str(found[0] / "pip"), "--disable-pip-version-check", "--no-input", "--quiet"]
+    return found[0]
 
 
-def _ensure_venv_module() -> None:
+def _ensure_modules(*modules: str) -> None:
     """Install what Debian splits off from Python into a package of its own."""
-    if find_spec("venv") and find_spec("ensurepip"):
+    if all(map(find_spec, modules)):
         return
     package = "python{}.{}-venv".format(*sys.version_info)
     if not debian_packages.may_install():

@@ -272,8 +272,9 @@ class _Installation:
         bootstrap.create(environment, with_pip=False)
         python = [str(environment / "bin/python"), "-I"]
         offline = ["--no-index", "--find-links", str(self._wheels)] if self._wheels else []
+        pip = bootstrap.pip(wheelhouse.pip(self._wheels) if self._wheels else None)
         # Without a cache, which would be left behind in root's home.
-        install = [*bootstrap.pip(), "install", "--no-cache-dir", *offline, self._project]
+        install = [*pip, "install", "--no-cache-dir", *offline, self._project]
         status, output = bootstrap.run([*python, *install], PIP_USER="0")
         if status == 0:
             status, output = bootstrap.run([*python, environment / "bin/mutebridge", "--version"])

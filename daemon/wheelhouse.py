@@ -1,7 +1,8 @@
 """Fills a folder with all that pip needs to install this tree on a machine without network.
 
-The folder holds wheels only, so that no workstation needs a compiler, with the project's own among them. It may be
-filled for several versions of Python, one after the other. Like `bootstrap` this runs with the standard library alone.
+The folder holds wheels only, so that no workstation needs a compiler, with the project's own among them, and pip, which
+Debian has in a package beside its Python. It may be filled for several versions of Python, one after the other. Like
+`bootstrap` this runs with the standard library alone.
 """
 
 import sys
@@ -23,19 +24,26 @@ def fill(
     """
     pip = [sys.executable, "-I", *bootstrap.pip()]
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("mutebridge-*.whl"):
-        old.unlink()  # pip would take it for the new one where the version is the same
+    # Pip would take the old one for the new one where the version is the same.
+    for old in (*folder.glob("mutebridge-*.whl"), *folder.glob("pip-*.whl")):
+        old.unlink()
     with tempfile.TemporaryDirectory() as scratch:
         _run([*pip, "wheel", "--no-deps", "--wheel-dir", scratch, str(root)])
         for_python = ["--python-version", python_version] if python_version else []
         (wheel,) = Path(scratch).glob("*.whl")
         wanted = with_extras(wheel, extras)
-        _run([*pip, "download", "--only-binary=:all:", *for_python, "--dest", str(folder), wanted])
+        or_own_pip = ["--find-links", str(bootstrap.pip_wheel().parent)]  # of an index that has none
+        _run([*pip, "download", "--only-binary=:all:", *for_python, *or_own_pip, "--dest", str(folder), wanted, "pip"])
 
 
 def with_extras(project: Path, extras: Sequence[str]) -> str:
     """Return how pip is told of a tree or wheel with some of its optional dependencies."""
     return f"{project}[{','.join(extras)}]" if extras else str(project)
+
+
+def pip(folder: Path) -> Path | None:
+    """Return the pip in a folder that was filled; None if somebody has taken it out."""
+    return next(folder.glob("pip-*.whl"), None)
 
 
 def wheel_of_tree(folder: Path, root: Path = bootstrap.ROOT) -> Path:

@@ -3,6 +3,8 @@
     python -I -B -m mutebridge.device_access FOLDER...      each the folder of a node in /sys, as udev names it
     python -I -B -m mutebridge.device_access --all          every node that is there and that udev is done with
     python -I -B -m mutebridge.device_access --revoke       the same, but nothing is given any more
+    python -I -B -m mutebridge.device_access --judge PORT   print udev's properties for a port that will be given
+    python -I -B -m mutebridge.device_access --give PORT    give a port that was judged
 
 For root. udev runs it for each HID, input and serial node that is plugged in (`70-mutebridge.rules`), the service for
 all of them when it starts and reloads its configuration. What is given is decided by `core.device_rights`; an event
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from mutebridge.core.assignment import DeviceConfig
 
 GROUP = "mutebridge"
+# The first keeps ModemManager from trying whether the port is a modem, the second is what our rule goes by.
+PROPERTIES = "ID_MM_PORT_IGNORE=1\nMUTEBRIDGE_GIVEN=1\n"
 # As in 70-mutebridge.rules.
 _NODES = {"hidraw": ("hidraw",), "input": ("event",), "tty": ("ttyACM", "ttyUSB", "ttyS")}
+_OPTIONS = {"--all": 0, "--revoke": 0, "--judge": 1, "--give": 1}  # how many folders they take
 _TELEPHONY_PAGE = 0x0B
 _MAX_BYTES = 1 << 20
 _WORD = bytes(number if chr(number).isalnum() or number == ord("_") else ord(" ") for number in range(128)) + bytes(128)
@@ -41,16 +46,21 @@ def main(arguments: list[str]) -> int:
     """Carry out what the command line says; return an exit status of sysexits."""
     import grp
 
-    if not arguments or (arguments[0].startswith("-") and arguments not in (["--all"], ["--revoke"])):
-        return _complain("usage: device_access FOLDER... | --all | --revoke", os.EX_USAGE)
+    option = arguments[0] if arguments and arguments[0].startswith("-") else ""
+    folders = arguments[1:] if option else arguments
+    if len(folders) != (_OPTIONS.get(option) if option else len(folders) or None):
+        return _complain("usage: device_access FOLDER... | --all | --revoke | --judge PORT | --give PORT", os.EX_USAGE)
+    if option == "--judge":
+        print(PROPERTIES if is_given(*folders) else "", end="")
+        return os.EX_OK
     try:
         group = grp.getgrnam(GROUP).gr_gid
     except KeyError:
         return _complain(f"there is no group {GROUP}; systemd-sysusers makes it", os.EX_NOUSER)
     status = os.EX_OK
-    for folder in _finished_nodes() if arguments[0].startswith("-") else arguments:
+    for folder in folders or _finished_nodes():
         try:
-            given = arguments != ["--revoke"] and is_given(folder)
+            given = option == "--give" or (option != "--revoke" and is_given(folder))
             for node in (folder, *_event_nodes_of(folder)):
                 _set_right(node, group, given=given)
         except FileNotFoundError:  # unplugged meanwhile
@@ -148,9 +158,12 @@ def _is_given(folder: str, root: str) -> bool:
 
     if os.path.exists(f"{folder}/report_descriptor"):
         folder = f"{folder}/hidraw/{next(iter(_names(f'{folder}/hidraw')), '')}"
-    node = node_at(Path(folder), Path(root or "/"))
+    # While udev's rules run, it says which links to the port it will make.
+    links = os.environ.get("DEVLINKS", "").split() if "/tty/" in folder else []
+    node = node_at(Path(folder), Path(root or "/"), links)
     devices, known_devices = _configuration(root)
     ports = {device.fixed_port: os.path.realpath(device.fixed_port) for device in devices if device.fixed_port}
+    ports.update({link: node.path for link in links if link in ports and node is not None})
     profiles = {profile.id: profile for profile in load_profiles()}
     return node is not None and is_given(node, devices, profiles, ports, known_devices=known_devices)
 

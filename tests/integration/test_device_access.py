@@ -110,6 +110,25 @@ def test_what_the_configuration_names_is_given(machine: Machine) -> None:
     assert machine.gives(legacy)
 
 
+@pytest.mark.parametrize("port", ["/dev/serial/by-id/usb-Knob", "/dev/serial/by-id/*Knob", "/dev/knob"])
+def test_a_port_is_judged_by_the_links_that_udev_will_make(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, port: str
+) -> None:
+    folder, other = machine.tty("ttyACM0"), machine.hid(MUTE_LAMP)[0]
+    machine.configure(f"devices: [{{id: a, port: '{port}', profile: lines}}, {{id: b, port: /dev/x, headset: {{}}}}]")
+    assert not machine.gives(folder)
+    monkeypatch.setenv("DEVLINKS", "/dev/serial/by-path/x /dev/serial/by-id/usb-Knob /dev/knob")
+    assert machine.gives(folder)
+    monkeypatch.setenv("DEVLINKS", "/dev/serial/by-id/usb-Board /dev/x")
+    assert not machine.gives(folder)
+    assert not machine.gives(other), "only a port's links are to be"
+
+
+@pytest.mark.parametrize("arguments", [[], ["--judge"], ["--give", "a", "b"], ["--all", "a"], ["--what"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert device_access.main(arguments) == os.EX_USAGE
+
+
 def test_a_wrong_configuration_withholds_no_headset(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     headset, port = machine.hid(PHONES), machine.tty("ttyACM0")
     machine.configure("devices: [{id: a, match: {product: knob}, profile: lnes}]")

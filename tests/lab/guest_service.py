@@ -178,6 +178,25 @@ def test_a_port_is_given_when_the_configuration_names_it_and_taken_when_it_does_
         assert (Path(port).group(), Path(port).stat().st_mode & 0o777) == ("dialout", 0o660)
 
 
+@pytest.mark.parametrize("where", ["match: {product: Virtual Knob}", "port: /dev/serial/by-id/*Virtual_Knob*"])
+def test_modem_manager_is_told_to_leave_alone_what_is_given(where: str) -> None:
+    program = Path("/usr/sbin/ModemManager")
+    program.touch()
+    try:
+        for named in (True, False):
+            device = f"devices: [{{id: knob, {where}, profile: lines}}]\n"
+            service_unit.configure(device if named else "")
+            with UsbDevice(KNOB, acm=True) as knob:
+                port = knob.plug_serial()
+                subprocess.run(["udevadm", "settle"], check=True)
+                ask = ["udevadm", "info", "--query=property", port]
+                said = subprocess.run(ask, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+                assert ("ID_MM_PORT_IGNORE=1" in said) is may(port) is named
+                assert (Path(port).group(), Path(port).stat().st_mode & 0o777) == ("dialout", 0o660)
+    finally:
+        program.unlink()
+
+
 def test_what_was_plugged_in_before_the_rule_came_is_given_at_the_start(desk: Desk) -> None:
     rule = Path("/etc/udev/rules.d/70-mutebridge.rules")
     aside = rule.with_suffix(".aside")

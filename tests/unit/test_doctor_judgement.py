@@ -218,7 +218,14 @@ FAULTS: list[tuple[str, MachineFacts, State, str, str]] = [
     ("other_program", button(others=("screen (9)",)), PROBLEM, "screen (9) has the port open", "end that program"),
     ("other_program", msgspec.structs.replace(headset(), root=False), CANNOT_TELL, "only by root", "sudo"),
     ("other_program", with_(devices=()), NOT_APPLICABLE, "no button is plugged in", ""),
-    ("modem_manager", button(ignored_by_modem_manager=False), WARNING, "may try whether", "ID_MM_DEVICE_IGNORE"),
+    ("modem_manager", button(ignored_by_modem_manager=False), WARNING, "may try whether", "plug it in again"),
+    (
+        "modem_manager",
+        msgspec.structs.replace(button(ignored_by_modem_manager=False), udev_rule=None),
+        WARNING,
+        "may try whether",
+        "ID_MM_DEVICE_IGNORE",
+    ),
     (
         "modem_manager",
         msgspec.structs.replace(button(ignored_by_modem_manager=False), modem_manager=False),

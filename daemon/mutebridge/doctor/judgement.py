@@ -219,7 +219,9 @@ def _modem_manager(machine: MachineFacts) -> Iterator[Finding]:
             yield Finding(name, OK, "ModemManager is told to leave it alone", about=device.port)
         else:
             finding = "ModemManager runs and may try whether it is a modem, which disturbs the button for seconds"
-            remedy = 'remove the package modemmanager, or set ENV{ID_MM_DEVICE_IGNORE}="1" in a udev rule for the board'
+            replug = "plug it in again: it was before udev's rule, or the configuration, knew it"
+            remove = 'remove the package modemmanager, or set ENV{ID_MM_DEVICE_IGNORE}="1" in a udev rule for the board'
+            remedy = replug if machine.udev_rule is not None else remove
             yield Finding(name, WARNING, finding, remedy, device.port)
 
 

@@ -23,9 +23,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mutebridge.core.profiles import DeviceNode
 
 SCAN_S = 5.0
+_LINKS = ("/dev/serial/by-id/", "/dev/serial/by-path/")
 _BUS_USB = "0003"  # BUS_USB of <linux/input.h>, as HID_ID has it
 # One plug makes several events; they are told as one.
 GATHER_S = 0.02
@@ -55,9 +58,14 @@ def list_nodes(subsystems: Iterable[str], root: Path = Path("/")) -> list[Device
     ]
 
 
-def node_at(entry: Path, root: Path = Path("/")) -> DeviceNode | None:
-    """Return the tty or hidraw node of a folder in sysfs, as `list_nodes` does; None if no device is behind it."""
-    return _node(entry, (entry / "subsystem").resolve().name, root, _links(root))
+def node_at(entry: Path, root: Path = Path("/"), links_to_be: Iterable[str] = ()) -> DeviceNode | None:
+    """Return the tty or hidraw node of a folder in sysfs, as `list_nodes` does; None if no device is behind it.
+
+    `links_to_be`: links to it that udev has not made yet.
+    """
+    node = _node(entry, (entry / "subsystem").resolve().name, root, _links(root))
+    more = {link for link in links_to_be if link.startswith(_LINKS)}
+    return node and msgspec.structs.replace(node, links=tuple(sorted(more.union(node.links))))
 
 
 def _node(entry: Path, subsystem: str, root: Path, links: dict[str, list[str]]) -> DeviceNode | None:
@@ -117,11 +125,11 @@ def _links(root: Path) -> dict[str, list[str]]:
     """Return, for each node name below /dev, the links that udev made to it."""
     found: dict[str, list[str]] = {}
     dev = (root / "dev").resolve()
-    for kind in ("by-id", "by-path"):
-        for link in _in_folder(root / "dev/serial" / kind):
+    for folder in _LINKS:
+        for link in _in_folder(root / folder.removeprefix("/")):
             target = link.resolve()
             if target.is_relative_to(dev):
-                found.setdefault(str(target.relative_to(dev)), []).append(f"/dev/serial/{kind}/{link.name}")
+                found.setdefault(str(target.relative_to(dev)), []).append(f"{folder}{link.name}")
     return found
 
 

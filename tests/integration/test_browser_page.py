@@ -347,6 +347,15 @@ def test_a_broker_that_is_not_there_is_a_problem_on_the_page(chromium: Chromium,
     tab.wait_problem("cannot connect to ws://127.0.0.1:9")
 
 
+def test_a_station_without_a_daemon_is_named_on_the_page(
+    chromium: Chromium, server: PageServer, broker: WebSocketBroker
+) -> None:
+    chromium.new_profile()
+    tab = chromium.open(link(server.url, pairing(broker.websocket_port, station="elsewhere")))
+    tab.wait("#bridge", "no daemon at station elsewhere")
+    chromium.new_profile()
+
+
 def test_the_page_as_mutebridge_serves_it_keeps_time_in_a_worker(
     chromium: Chromium, station: Station, broker: WebSocketBroker
 ) -> None:

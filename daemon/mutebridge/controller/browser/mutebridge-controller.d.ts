@@ -48,7 +48,7 @@ export interface SessionControllerOptions {
   confirmTimeoutS?: number;
   /** true, the default: of several tabs one leads, the others wait for it to close. false: connect in any case */
   lead?: boolean;
-  /** allow `ws:` to another machine, where everyone on the way can read the password, to a page of `http:`; default false */
+  /** let a page of `http:` use `ws:` to another machine: everyone on the way can read the password; default false */
   allowPlaintext?: boolean;
   /**
    * Mute or unmute. Called only while a call is connected, one call at a time. It need not wait for the effect: within

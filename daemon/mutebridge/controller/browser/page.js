@@ -9,6 +9,7 @@ const adapter = new URLSearchParams(location.search).get("adapter") ?? "simulate
 const { makeSoftphone } = await import(Object.hasOwn(SOFTPHONES, adapter) ? SOFTPHONES[adapter] : SOFTPHONES.simulated);
 const softphone = makeSoftphone();
 let controller = null;
+let station = "";
 
 // --- the softphone
 
@@ -49,7 +50,9 @@ function showStatus({ connected, leading, bridge, problem }) {
     element(id).className = good ? "good" : bad ? "bad" : "";
   };
   chip("broker", connected ? "broker connected" : "broker not connected", connected, leading && !connected);
-  chip("bridge", `daemon ${bridge}`, bridge === "online", bridge === "offline");
+  const nobody = connected && bridge === "unknown"; // has ever been heard of there
+  const daemon = nobody ? `no daemon at station ${station}` : `daemon ${bridge}`;
+  chip("bridge", daemon, bridge === "online", bridge === "offline");
   chip("leading", leading ? "this tab leads" : "another tab leads", leading, false);
   element("problem").hidden = !problem;
   element("problem").textContent = problem;
@@ -83,6 +86,7 @@ function showPress({ detail: { device, outcome, reason, detail, latency_ms } }) 
 
 function serve(pairing) {
   element("pair").hidden = true;
+  station = pairing.station;
   controller = softphone.serve(pairing);
   controller.addEventListener("status", ({ detail }) => showStatus(detail));
   controller.addEventListener("command", showCommand);

@@ -3,7 +3,8 @@
  *
  * Like `mutebridge.controller.softphone`, it refuses with the same bare "Operation Not Allowed" whether no call is
  * connected, a permission is missing or somebody else owns the call; telling them apart is `serve`'s work. Its state is
- * kept for all tabs of this origin and over reloads, as a telephone system keeps a call, where the browser keeps anything.
+ * kept for all tabs of this origin and over reloads, as a telephone system keeps a call; where the browser keeps
+ * nothing, each tab has its own.
  *
  * Whatever the page plays has these: `title`, `state`, `mic`, `can()`, `act(verb)`, `faults`, `fault(key, on)`,
  * `serve(pairing)` and the event "change".
@@ -144,7 +145,7 @@ function keepText(text) {
   try {
     localStorage.setItem(STORED, text);
   } catch {
-    // Each tab has a telephone of its own then.
+    // It was only for other tabs.
   }
 }
 

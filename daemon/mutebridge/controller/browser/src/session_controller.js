@@ -55,10 +55,10 @@ export class SessionController extends EventTarget {
   constructor(options) {
     super();
     const { broker, station, name = "softphone", prefix = DEFAULT_PREFIX, heartbeatS = 5, allowPlaintext } = options;
-    if (broker === undefined) throw new TypeError("no broker: is this page paired? takePairing() is null where it is not");
+    if (broker === undefined) throw new TypeError("no broker: is this page paired? takePairing() is null if not");
     const url = new URL(validBroker(broker));
     if (url.protocol === "ws:" && !LOOPBACK.test(url.hostname)) {
-      const https = location.protocol === "https:"; // where a browser makes no such connection, whatever is allowed here
+      const https = location.protocol === "https:"; // no browser lets such a page, whatever is allowed here
       const way = https ? "" : ", or set allowPlaintext and know the risk";
       if (https || !allowPlaintext) throw new TypeError(`broker ${broker}: on another machine use wss:${way}`);
     }

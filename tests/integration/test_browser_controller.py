@@ -366,6 +366,18 @@ def test_a_wrong_password_is_told(bare: Bare, embedded: LocalBroker) -> None:
     bare.tab.page.evaluate("controller.stop()")
 
 
+def test_a_tab_with_an_old_password_does_not_keep_the_lead_from_one_with_the_new(
+    bare: Bare, chromium: Chromium, server: PageServer, embedded: LocalBroker
+) -> None:
+    """Who opens a new link in another tab has the softphone's old tab still open."""
+    bare.tab.page.evaluate("(link) => make(readPairing(link))", paired(embedded, password="before"))
+    bare.tab.page.evaluate("controller.start()")
+    bare.wait("controller.status.problem.includes('refuses user')")
+    another = Bare(chromium.open(server.url))
+    another.tab.page.evaluate("(link) => make(readPairing(link))", paired(embedded))
+    another.start()
+
+
 def test_it_needs_no_more_than_the_access_list_gives(tmp_path: Path, bare: Bare) -> None:
     passwords, access = tmp_path / "passwords", tmp_path / "acl"
     users = {"softphone@desk-17": "of the softphone", "desk-17": "of the bridge"}

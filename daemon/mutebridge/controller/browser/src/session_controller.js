@@ -76,7 +76,8 @@ export class SessionController extends EventTarget {
       ],
     });
     this.#clientId = `mutebridge-controller:${validName("station", station)}:${validName("controller", name)}`;
-    this.#lockName = `${broker} ${prefix} ${this.#clientId}`;
+    // Tabs with different credentials are no rivals: a refused one must not keep the lead from one that would be let in.
+    this.#lockName = `${broker} ${prefix} ${this.#clientId} ${fingerprint(`${options.username} ${options.password}`)}`;
   }
 
   /** @returns {Readonly<Status>} */
@@ -288,6 +289,13 @@ export class SessionController extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** FNV-1a of 32 bits: tells texts apart, and keeps them out of what every script of the origin can list. */
+function fingerprint(/** @type {string} */ text) {
+  let hash = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return (hash >>> 0).toString(16);
 }
 
 const newEpoch = () => crypto.getRandomValues(new BigUint64Array(1))[0].toString(16).padStart(16, "0");

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Page
-from tests.integration.browser_page import FOLDER, Chromium, PageServer, Tab, needs_chromium
+from tests.integration.browser_page import FOLDER, Chromium, PageServer, Tab, link, needs_chromium, pairing
 from tests.integration.daemon_softphone import Said
 from tests.integration.daemon_station import Onlooker
 from tests.integration.mosquitto import EXECUTABLE, write_passwords
@@ -376,6 +376,18 @@ def test_a_tab_with_an_old_password_does_not_keep_the_lead_from_one_with_the_new
     another = Bare(chromium.open(server.url))
     another.tab.page.evaluate("(link) => make(readPairing(link))", paired(embedded))
     another.start()
+
+
+def test_a_link_that_is_opened_where_its_page_is_open_already_loads_the_page(bare: Bare) -> None:
+    """A browser only changes the fragment then; the password would stay in the address, and nothing would happen."""
+    fragment = link("", pairing(9))
+    assert bare.run("takePairing") is None
+    bare.tab.page.evaluate("window.before = true")
+    bare.tab.page.evaluate("location.hash = '#elsewhere'")
+    bare.tab.page.evaluate(f"location.hash = '{fragment}'")
+    bare.wait("!window.before && window.ready")
+    assert bare.run("takePairing")["station"] == "desk"
+    assert "mutebridge=" not in bare.tab.address
 
 
 def test_it_needs_no_more_than_the_access_list_gives(tmp_path: Path, bare: Bare) -> None:

@@ -160,7 +160,8 @@ export function readPairing(source: string | URL | Location | object): Pairing |
 /**
  * The pairing of this page: the one in its address, which is taken out of the address and kept in localStorage (where
  * every script of this origin can read it), else the one kept, else null. TypeError or RangeError, with a message for
- * people, for a link that cannot be used, once: the address is clean after it.
+ * people, for a link that cannot be used, once: the address is clean after it. From then on, a link that is opened in
+ * this tab loads the page anew.
  */
 export function takePairing(): Pairing | null;
 

@@ -8,7 +8,6 @@ const element = (id) => document.getElementById(id);
 const adapter = new URLSearchParams(location.search).get("adapter") ?? "simulated";
 const { makeSoftphone } = await import(Object.hasOwn(SOFTPHONES, adapter) ? SOFTPHONES[adapter] : SOFTPHONES.simulated);
 const softphone = makeSoftphone();
-let controller = null;
 let station = "";
 
 // --- the softphone
@@ -87,7 +86,7 @@ function showPress({ detail: { device, outcome, reason, detail, latency_ms } }) 
 function serve(pairing) {
   element("pair").hidden = true;
   station = pairing.station;
-  controller = softphone.serve(pairing);
+  const controller = softphone.serve(pairing);
   controller.addEventListener("status", ({ detail }) => showStatus(detail));
   controller.addEventListener("command", showCommand);
   controller.addEventListener("press", showPress);
@@ -104,26 +103,19 @@ element("pair").addEventListener("submit", (event) => {
   event.preventDefault();
   try {
     if (!readPairing(element("link").value)) throw new Error("this is no pairing link: it holds no #mutebridge=…");
-    location.hash = new URL(element("link").value, location.href).hash;
+    location.hash = new URL(element("link").value, location.href).hash; // which loads the page anew
   } catch (error) {
     tellProblem(error);
   }
-});
-addEventListener("hashchange", () => {
-  if (location.hash.includes("mutebridge=")) start();
 });
 
-function start() {
-  element("pair").hidden = false;
-  try {
-    const pairing = takePairing();
-    if (pairing && !controller) serve(pairing);
-    else if (pairing) location.reload(); // paired anew
-  } catch (error) {
-    tellProblem(error);
-  }
+element("pair").hidden = false;
+try {
+  const pairing = takePairing();
+  if (pairing) serve(pairing);
+} catch (error) {
+  tellProblem(error);
 }
-start();
 if (!Object.hasOwn(SOFTPHONES, adapter)) {
   tellProblem(new Error(`adapter=${adapter}: there are ${Object.keys(SOFTPHONES).join(" and ")}`));
 }

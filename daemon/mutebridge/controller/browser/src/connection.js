@@ -234,8 +234,10 @@ export class Connection {
 
   #unreachable() {
     // The browser tells scripts no more than that.
+    const { url } = this.#settings;
+    const trusted = url.startsWith("wss:") ? ", with a certificate that this browser trusts" : "";
     const paired = `is ${location.origin} paired with it, and may this page connect to it (Content-Security-Policy)?`;
-    return `cannot connect to ${this.#settings.url}: does a broker listen there, for WebSockets, ${paired}`;
+    return `cannot connect to ${url}: does a broker listen there, for WebSockets${trusted}, ${paired}`;
   }
 
   // --- its end

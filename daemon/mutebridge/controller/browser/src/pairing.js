@@ -30,6 +30,7 @@ export function readPairing(source) {
  * @returns {Pairing | null}
  */
 export function takePairing() {
+  addEventListener("hashchange", loadAnew); // once, however often it is added
   const { hash } = location;
   if (partOf(hash) === null) return keptPairing();
   const rest = hash.slice(1).split("&").filter((part) => !part.startsWith(`${KEY}=`)).join("&");
@@ -42,6 +43,11 @@ export function takePairing() {
     // A browser without storage asks for the link again.
   }
   return pairing;
+}
+
+/** Of a link that is opened where its page is open already, a browser only changes the fragment. */
+function loadAnew() {
+  if (partOf(location.hash) !== null) location.reload();
 }
 
 /** Forget what `takePairing` kept. */

@@ -24,6 +24,7 @@ from mutebridge.edges.desktop_key import DesktopKey
 from mutebridge.edges.headset import Headset
 from mutebridge.edges.hotplug import Hotplug, list_nodes
 from mutebridge.edges.serial_button import SerialButton
+from mutebridge.real_path import real_path
 
 SUBSYSTEMS = ("tty", HIDRAW)
 # How long a device that is taken out of the configuration may take to show its last, dark lights.
@@ -159,7 +160,7 @@ class Attachments:
             self._hotplug.watch(port for device_id, port in fixed.items() if device_id not in opened)
 
     def _plan(self) -> tuple[list[Assignment], list[Verdict]]:
-        fixed = {c.fixed_port: os.path.realpath(c.fixed_port) for c in self._configs if c.fixed_port is not None}
+        fixed = {c.fixed_port: real_path(c.fixed_port) for c in self._configs if c.fixed_port is not None}
         in_use = {device_id: button.port for device_id, button in self._open.items()}
         nodes = list_nodes(SUBSYSTEMS)
         return assign(

@@ -155,6 +155,7 @@ def _is_given(folder: str, root: str) -> bool:
     from mutebridge.config import load_profiles
     from mutebridge.core.device_rights import is_given
     from mutebridge.edges.hotplug import node_at
+    from mutebridge.real_path import real_path
 
     if os.path.exists(f"{folder}/report_descriptor"):
         folder = f"{folder}/hidraw/{next(iter(_names(f'{folder}/hidraw')), '')}"
@@ -162,7 +163,7 @@ def _is_given(folder: str, root: str) -> bool:
     links = os.environ.get("DEVLINKS", "").split() if "/tty/" in folder else []
     node = node_at(Path(folder), Path(root or "/"), links)
     devices, known_devices = _configuration(root)
-    ports = {device.fixed_port: os.path.realpath(device.fixed_port) for device in devices if device.fixed_port}
+    ports = {device.fixed_port: real_path(device.fixed_port) for device in devices if device.fixed_port}
     ports.update({link: node.path for link in links if link in ports and node is not None})
     profiles = {profile.id: profile for profile in load_profiles()}
     return node is not None and is_given(node, devices, profiles, ports, known_devices=known_devices)

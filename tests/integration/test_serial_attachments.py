@@ -1,5 +1,7 @@
 """Whatever is plugged in and wanted is open, through unplugging, replugging and new configurations."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,6 +54,18 @@ def attachments(ears: Ears) -> Iterator[Attachments]:
     attachments = Attachments(ears, time.monotonic, PROFILES)
     yield attachments
     assert attachments.stop(5) == []
+
+
+def test_a_link_that_leaves_while_it_is_followed(attachments: Attachments, tmp_path: Path) -> None:
+    """A board that comes and goes, as with a bad contact, ends nothing."""
+    attachments.configure([wanted("a", tmp_path / "button")])
+    come_and_go = "import os, sys\nwhile True: os.symlink('/dev/null', sys.argv[1]); os.unlink(sys.argv[1])"
+    with subprocess.Popen([sys.executable, "-c", come_and_go, str(tmp_path / "button")]) as plugging:
+        try:
+            for _ in range(1000):
+                assert [seen.device_id for seen in attachments.describe() if seen.device_id] == ["a"]
+        finally:
+            plugging.kill()
 
 
 def wanted(device_id: str, port: Path, **more: Any) -> DeviceConfig:

@@ -26,6 +26,8 @@ from pathlib import Path
 
 import msgspec
 
+from mutebridge.real_path import real_path
+
 # <linux/input-event-codes.h>
 _EV_KEY, _EV_LED = 0x01, 0x11
 _KEY_MICMUTE, _KEY_UNKNOWN, _KEY_MAX = 248, 240, 0x2FF
@@ -120,7 +122,7 @@ class DesktopKey:
 
 def event_nodes(hidraw: str, root: Path = Path("/")) -> list[str]:
     """Return the event nodes of the HID device behind a hidraw node."""
-    device = root / "sys/class/hidraw" / Path(hidraw).resolve().name / "device"
+    device = root / "sys/class/hidraw" / Path(real_path(hidraw)).name / "device"
     # Unlike Path.glob it is not upset by a folder that leaves meanwhile.
     events = glob.glob("input/input*/event*", root_dir=device)  # noqa: PTH207
     return [f"/dev/input/{Path(event).name}" for event in sorted(events)]

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 
 from mutebridge.core.profiles import DeviceNode
+from mutebridge.real_path import real_path
 
 SCAN_S = 5.0
 _LINKS = ("/dev/serial/by-id/", "/dev/serial/by-path/")
@@ -63,7 +64,7 @@ def node_at(entry: Path, root: Path = Path("/"), links_to_be: Iterable[str] = ()
 
     `links_to_be`: links to it that udev has not made yet.
     """
-    node = _node(entry, (entry / "subsystem").resolve().name, root, _links(root))
+    node = _node(entry, Path(real_path(entry / "subsystem")).name, root, _links(root))
     more = {link for link in links_to_be if link.startswith(_LINKS)}
     return node and msgspec.structs.replace(node, links=tuple(sorted(more.union(node.links))))
 
@@ -79,7 +80,7 @@ def _node(entry: Path, subsystem: str, root: Path, links: dict[str, list[str]]) 
         path=f"/dev/{name}",
         subsystem=subsystem,
         links=tuple(sorted(links.get(name, ()))),
-        driver=driver.resolve().name if driver.exists() else None,
+        driver=Path(real_path(driver)).name if driver.exists() else None,
         **facts,
     )
 
@@ -116,7 +117,7 @@ def _hid_facts(device: Path, root: Path) -> dict[str, Any]:
 
 
 def _ancestors(device: Path, root: Path) -> Iterator[Path]:
-    real = device.resolve()
+    real = Path(real_path(device))
     top = (root / "sys/devices").resolve()
     return (up for up in (real, *real.parents) if up.is_relative_to(top))
 
@@ -127,7 +128,7 @@ def _links(root: Path) -> dict[str, list[str]]:
     dev = (root / "dev").resolve()
     for folder in _LINKS:
         for link in _in_folder(root / folder.removeprefix("/")):
-            target = link.resolve()
+            target = Path(real_path(link))
             if target.is_relative_to(dev):
                 found.setdefault(str(target.relative_to(dev)), []).append(f"{folder}{link.name}")
     return found

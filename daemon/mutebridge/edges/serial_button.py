@@ -29,6 +29,7 @@ from mutebridge.attached_device import AttachedDevice, Bell, DeviceError, PressL
 from mutebridge.core.button_protocol import ButtonDecoder, SerialProtocol
 from mutebridge.core.events import Device, Event
 from mutebridge.core.lights import DARK, Lights
+from mutebridge.real_path import real_path
 
 READ_BYTES = 4096  # as much as a tty holds for a reader
 # A port with so much to say is flooding, and is read no faster than this. Twenty reads a second empty what the kernel
@@ -380,8 +381,8 @@ def _gone(path: str, error: OSError) -> DeviceError:
 
 
 def _driver(path: str) -> str:
-    name = os.path.basename(os.path.realpath(path))  # noqa: PTH119
-    return os.path.basename(os.path.realpath(f"/sys/class/tty/{name}/device/driver"))  # noqa: PTH119
+    name = os.path.basename(real_path(path))  # noqa: PTH119
+    return os.path.basename(real_path(f"/sys/class/tty/{name}/device/driver"))  # noqa: PTH119
 
 
 def _get_int(fd: int, request: int) -> int:

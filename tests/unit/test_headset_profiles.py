@@ -116,6 +116,10 @@ def test_headset_profile_is_not_for_a_serial_port_of_the_same_vendor() -> None:
         ({"ech": 1}, "headset: Object contains unknown field `ech`.*; allowed are mute_kind, hook_kind, "),
         ({"mute_echo_ms": -1}, r"headset: Expected `int` >= 0 - at `\$.mute_echo_ms`"),
         ({"mute_kind": "switch"}, "headset: Invalid enum value 'switch' .*allowed are toggle_button, toggle_switch"),
+        (
+            {"byte_patterns": {"inputs": [{"means": "toggle", "bytes": "01"}], "outputs": {"muted": "00 01"}}},
+            "headset: outputs: 'off' is missing, so the light could never go dark again",
+        ),
         ({"byte_patterns": {"inputs": []}}, r"headset: Expected `array` of length >= 1 - at `\$.byte_patterns.inputs`"),
         (
             {"byte_patterns": {"inputs": [{"means": "press", "bytes": "01 02", "mask": "ff"}]}},

@@ -83,6 +83,10 @@ class BytePatterns(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True)
     inputs: Annotated[tuple[BytePattern, ...], msgspec.Meta(min_length=1, max_length=MAX_PATTERNS)]
     outputs: dict[Shown, Hex] = {}
 
+    def __post_init__(self) -> None:
+        if self.outputs and Shown.OFF not in self.outputs:
+            raise ValueError("outputs: 'off' is missing, so the light could never go dark again")
+
 
 class HeadsetProfile(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device's deviations; times are lengths in milliseconds, 0 for never."""

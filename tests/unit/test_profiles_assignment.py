@@ -183,6 +183,7 @@ def test_a_serial_section_that_says_enough_needs_no_profile() -> None:
         ({"id": "a b", "port": "/x"}, "1 to 64"),
         ({"id": "desk", "port": "/x", "match": {"product": "x"}}, "give one"),
         ({"id": "desk", "port": "ttyUSB0"}, "begins with /"),
+        ({"id": "desk", "port": "/dev/tty\0USB0"}, "begins with /"),
         ({"id": "desk", "match": {"vendor_id": "10c4"}, "serial": {"toggle": "T"}}, "which USB-serial chip"),
         ({"id": "desk", "match": {"vendor_id": "10c4"}, "profile": "knob"}, "device desk: .*which USB-serial chip"),
         ({"id": "desk", "port": "/x", "serial": {"toggle": "T"}, "headset": {}}, "two kinds of device"),

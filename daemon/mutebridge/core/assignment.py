@@ -70,7 +70,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError(f"device id {self.id!r}: lower case is needed")
         if self.port is not None and self.match is not None:
             raise ValueError("'port' and 'match' are two ways to say which device it is: give one")
-        if self.port is not None and not self.port.startswith("/"):
+        if self.port is not None and (not self.port.startswith("/") or "\0" in self.port):
             raise ValueError(f"port {self.port!r}: a path that begins with / is needed, such as /dev/serial/by-id/...")
         if self.serial is not None and self.headset is not None:
             raise ValueError("'serial' and 'headset' are two kinds of device: give one")

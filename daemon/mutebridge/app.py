@@ -109,7 +109,7 @@ class App:
         self._configure_devices()
         self._attachments.start()
         self._broker.start()
-        self._service.ready(f"station {self._topics.station}")
+        self._tell_ready()
         try:
             while self._exit_code is None:
                 self._turn()
@@ -290,7 +290,10 @@ class App:
             _log.error("the configuration is wrong; the old one stays in force\n%s", error)
         else:
             self._reconfigure(new)
-        self._service.ready()
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        self._service.ready(f"station {self._topics.station}")
 
     def _reconfigure(self, new: Config) -> None:
         old, self._config = self._config, new

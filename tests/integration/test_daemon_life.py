@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.daemon_process import SOURCE, Daemon
+from tests.integration.daemon_record import DEADLINE_S
 from tests.integration.daemon_softphone import Softphone
 from tests.integration.daemon_station import Onlooker, Station
 from tests.integration.mosquitto import Mosquitto, free_port
@@ -155,6 +157,20 @@ def test_another_station_at_another_broker(station: Station, make_mosquitto: Cal
         assert other.phone.mic is True
         assert station.daemon.logged(": open at") == 1
         assert station.daemon.terminate() == 0
+
+
+def test_the_service_manager_hears_which_station_it_is(tmp_path: Path, mosquitto: Mosquitto) -> None:
+    station = Station(tmp_path, mosquitto.port)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(DEADLINE_S)
+        manager.bind(str(tmp_path / "notify"))
+        with Daemon(station.config, environ={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as daemon:
+            assert manager.recv(4096) == b"READY=1\nSTATUS=station desk"
+            station.configure(station.button.config(), station="elsewhere")
+            daemon.reload()
+            assert manager.recv(4096).startswith(b"RELOADING=1\n")
+            assert manager.recv(4096) == b"READY=1\nSTATUS=station elsewhere"
+    station.close()
 
 
 def _make_it_push_to_talk(station: Station) -> None:

@@ -83,7 +83,9 @@ class BytePatternSession:
             case Means.MUTED | Means.LIVE:
                 return self._stands(muted=means is Means.MUTED)
             case Means.PRESS:
-                return [*self._let_go(), *self._push()]  # a press while it is down: the release was lost
+                # While it is down, the release was lost. What that would have asked for, it does not ask for late.
+                self._down = True
+                return [MutePressed(self._device_id)]
             case Means.HELD:
                 return self._push()
         return self._let_go()

@@ -285,6 +285,14 @@ def test_a_second_controller_of_the_same_name_is_a_problem_that_is_told(desk: De
         assert "mutebridge-controller:desk:phone" in fatal.get(timeout=DEADLINE_S)
 
 
+@pytest.mark.parametrize("said", ["muted", 1, ""])
+def test_what_is_no_state_of_a_microphone_is_told_to_the_developer(said: Any) -> None:
+    """The bridge could not read it, and the lights would stay dark."""
+    controller = SessionController("desk", set_mute=print)
+    with pytest.raises(TypeError, match=r"True for muted, False, or None for unknown"):
+        controller.mic_changed(said)
+
+
 def test_wrong_settings_are_told_at_once() -> None:
     for settings in ({"station": "two words"}, {"name": "a/b"}, {"prefix": "/"}, {"heartbeat_s": 0}):
         with pytest.raises(ValueError, match=r"two words|a/b|prefix|heartbeat_s"):

@@ -140,7 +140,12 @@ class SessionController:
             self._carry_out(self._protocol.call_changed(CallState(state), call_id, _now()))
 
     def mic_changed(self, muted: bool | None) -> None:
-        """Say what the microphone does: whenever it changes, and once in every new call. None: it is not known now."""
+        """Say what the microphone does: whenever it changes, and once in every new call. None: it is not known now.
+
+        TypeError for what is none of these three, which no bridge could read.
+        """
+        if not isinstance(muted, bool | None):
+            raise TypeError(f"mic_changed({muted!r}): True for muted, False, or None for unknown")
         with self._lock:
             self._carry_out(self._protocol.mic_changed(muted, _now()))
 

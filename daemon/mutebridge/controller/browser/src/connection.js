@@ -81,7 +81,9 @@ export class Connection {
       this.#unanswered -= 1;
       this.#watchTimer = this.#forget(this.#watchTimer);
       if (this.#unanswered) this.#watch(ANSWER_TIMEOUT_S, "the broker does not answer any more");
-      if (error) this.#settings.onProblem(`the broker refuses what is published on ${topic}: ${error.message}`);
+      if (!error) return;
+      const mend = "check station and name, and the broker's access list";
+      this.#settings.onProblem(`the broker refuses what is published on ${topic} (${error.message}): ${mend}`);
     });
   }
 

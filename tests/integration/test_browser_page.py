@@ -344,7 +344,7 @@ def test_a_damaged_link_is_told_and_a_good_one_can_be_pasted(
 def test_a_broker_that_is_not_there_is_a_problem_on_the_page(chromium: Chromium, server: PageServer) -> None:
     chromium.new_profile()
     tab = chromium.open(link(server.url, pairing(9)))
-    tab.wait_problem("cannot connect to ws://127.0.0.1:9")
+    tab.wait_problem("cannot connect to ws://127.0.0.1:9. Does a broker listen there")
 
 
 def test_a_station_without_a_daemon_is_named_on_the_page(

@@ -238,8 +238,10 @@ export class Connection {
     // The browser tells scripts no more than that.
     const { url } = this.#settings;
     const trusted = url.startsWith("wss:") ? ", with a certificate that this browser trusts" : "";
-    const paired = `is ${location.origin} paired with it, and may this page connect to it (Content-Security-Policy)?`;
-    return `cannot connect to ${url}: does a broker listen there, for WebSockets${trusted}, ${paired}`;
+    return (
+      `cannot connect to ${url}. Does a broker listen there, for WebSockets${trusted}? Is ${location.origin} paired with ` +
+      "it? Do the page's Content-Security-Policy and the browser's permissions (local network) let it?"
+    );
   }
 
   // --- its end

@@ -67,10 +67,8 @@ def test_what_makes_no_sense_is_refused(keys: dict[str, Any], words: str) -> Non
 
 def test_the_password_is_not_shown() -> None:
     settings = read(username="u", password="hunter2")
-    shown = [repr(settings), str(settings), str(list(settings.__rich_repr__())), repr(settings.masked())]
+    shown = [repr(settings), str(settings), str(list(settings.__rich_repr__()))]
     assert "hunter2" not in "".join(shown)
-    assert settings.masked().password == "********"
-    assert b"hunter2" not in msgspec.json.encode(settings.masked())
 
 
 def test_a_password_is_as_long_as_mqtt_can_carry(tmp_path: Path) -> None:

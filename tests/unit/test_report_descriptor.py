@@ -61,7 +61,6 @@ def test_field_is_found_with_all_that_the_descriptor_says_of_it() -> None:
     assert not field.array
     assert not field.null_state
     assert field.application == field.top_level == names.HEADSET
-    assert rd.applications == (names.HEADSET,)
     assert only(rd, names.HOOK_SWITCH).field.no_preferred
 
 
@@ -256,7 +255,6 @@ def test_application_is_the_innermost_and_top_level_the_outermost() -> None:
     muted = only(rd, names.PHONE_MUTE).field
     assert (muted.application, muted.top_level) == (names.HEADSET, (0x0C, 0x01))
     assert only(rd, names.HOOK_SWITCH).field.application == (0x0C, 0x01)
-    assert rd.applications == ((0x0C, 0x01), names.HEADSET)
 
 
 def test_field_outside_of_any_collection_has_no_application() -> None:

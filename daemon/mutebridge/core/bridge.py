@@ -400,7 +400,7 @@ class Bridge:
         detail: str | None = None,
     ) -> None:
         """Tell what became of a command. Of the many commands of a standing wish only the end is told."""
-        if pending.standing and controller.is_told_once(outcome):
+        if pending.standing and controller.goes_untold(outcome):
             return
         self._report(pending.press, outcome, reason, detail, controller=controller, command=pending.command)
         if outcome in (Outcome.REJECTED, Outcome.TIMED_OUT):

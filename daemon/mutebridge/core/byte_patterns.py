@@ -1,7 +1,7 @@
 """Buttons that are HID without a usage that says so: which bytes mean what, as the profile lists it.
 
-The counterpart of `handshake` for such devices; it has the same four methods, so that whoever owns the device need not
-tell them apart. Such a button keeps no state that could part from the lights, so nothing waits and nothing is repeated.
+The counterpart of `handshake` for such devices; it has the same methods, so that whoever owns the device need not tell
+them apart. Such a button keeps no state that could part from the lights, so no press has to be answered.
 """
 
 from mutebridge.core.events import Event, MutePressed, MuteReleased, MuteSwitched, MuteToggled, PressMode

@@ -67,8 +67,8 @@ class Controller:
         """Whether a command could not be dated, though the controller has a clock."""
         return self.state.clock.used and self.state.clock.offset_ms(now) is None
 
-    def is_told_once(self, outcome: Outcome) -> bool:
-        """Whether of the many commands of a standing wish this one's end is not worth telling."""
+    def goes_untold(self, outcome: Outcome) -> bool:
+        """Whether this end of one of a standing wish's many commands is not worth telling."""
         refused_before = self.standing is not None and self.standing.refused
         return outcome in (Outcome.SUPERSEDED, Outcome.TIMED_OUT) or (outcome is Outcome.REJECTED and refused_before)
 

@@ -160,7 +160,6 @@ class ReportDescriptor(msgspec.Struct, frozen=True, kw_only=True):
 
     fields: tuple[Field, ...]
     report_bits: dict[tuple[Direction, int], int]
-    applications: tuple[Usage, ...]
 
     def numbered(self, direction: Direction) -> bool:
         """Whether the reports of this direction start with an id byte."""
@@ -228,7 +227,6 @@ class _Parser:
         self._pushed: list[_Globals] = []
         self._open: list[tuple[Usage | None, int, int]] = []  # usage, type, offset of each open collection
         self._application: list[Usage | None] = [None]
-        self._applications: dict[Usage, None] = {}
         self._fields: list[Field] = []
         self._bits: dict[tuple[Direction, int], int] = {}
         self._offset = 0
@@ -254,9 +252,7 @@ class _Parser:
             at += 1 + size
         if self._open:
             raise DescriptorError(self._open[-1][2], "the collection that starts here is never closed")
-        return ReportDescriptor(
-            fields=tuple(self._fields), report_bits=self._bits, applications=tuple(self._applications)
-        )
+        return ReportDescriptor(fields=tuple(self._fields), report_bits=self._bits)
 
     def _error(self, problem: str) -> DescriptorError:
         return DescriptorError(self._offset, problem)
@@ -290,8 +286,6 @@ class _Parser:
         self._open.append((usage, kind, self._offset))
         if kind == _APPLICATION:
             self._application.append(usage)
-            if usage is not None:
-                self._applications[usage] = None
 
     def _close_collection(self) -> None:
         if not self._open:

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-_MASK = "*" * 8
 MAX_PASSWORD_BYTES = 65535  # MQTT has two bytes for its length
 
 
@@ -84,10 +83,6 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @property
     def url(self) -> str:
         return f"{'mqtt' if self.tls is None else 'mqtts'}://{self.host}:{self.effective_port}"
-
-    def masked(self) -> "BrokerSettings":
-        """Return the same without the password, to be shown."""
-        return msgspec.structs.replace(self, password=_MASK) if self.password else self
 
     def __repr__(self) -> str:
         return f"BrokerSettings({self.url}, client_id={self.client_id!r}, username={self.username!r})"

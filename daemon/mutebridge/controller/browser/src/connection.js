@@ -239,8 +239,8 @@ export class Connection {
     const { url } = this.#settings;
     const trusted = url.startsWith("wss:") ? ", with a certificate that this browser trusts" : "";
     return (
-      `cannot connect to ${url}. Does a broker listen there, for WebSockets${trusted}? Is ${location.origin} paired with ` +
-      "it? Do the page's Content-Security-Policy and the browser's permissions (local network) let it?"
+      `cannot connect to ${url}. Does a broker listen there, for WebSockets${trusted}? Is ${location.origin} paired ` +
+      "with it? Do the page's Content-Security-Policy and the browser's permissions (local network) let it?"
     );
   }
 

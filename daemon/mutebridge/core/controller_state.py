@@ -10,7 +10,7 @@ against what is known already:
 * Each change of the call makes the microphone unknown until the next mic state, except one stamped after the change.
 * `offline`, a lost broker and a payload that cannot be read make things unknown, never a reason to keep the old one.
 * Heartbeat: in a connected call of a controller that announces `heartbeat_s`, a mic state is good for two and a half
-  intervals after its `at`.
+  intervals after its `at`, or after its arrival, should that be earlier.
 """
 
 from collections import deque
@@ -87,6 +87,7 @@ class ControllerState:
             offset_ms = self.clock.offset_ms(now)
             # None: only retained states so far, and nobody knows how old they are
             said = NEVER_HEARD_LIVE if offset_ms is None else (self.mic.at + offset_ms) / 1000
+            said = min(said, self._mic_arrived)  # whatever a clock that was set back makes of it
         return said + HEARTBEATS_MISSED * self.call.heartbeat_s
 
     # --- what arrives; each returns whether it was taken

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Error, Page
 from tests.integration.browser_page import FOLDER, Chromium, PageServer, Tab, link, needs_chromium, pairing
 from tests.integration.daemon_softphone import Said
 from tests.integration.daemon_station import Onlooker
@@ -388,6 +388,25 @@ def test_a_link_that_is_opened_where_its_page_is_open_already_loads_the_page(bar
     bare.wait("!window.before && window.ready")
     assert bare.run("takePairing")["station"] == "desk"
     assert "mutebridge=" not in bare.tab.address
+
+
+def test_a_link_to_a_broker_that_the_page_does_not_know_is_not_followed(bare: Bare) -> None:
+    """Whoever has the broker of a softphone can press its button, and anybody can make a link."""
+    others = pairing(9) | {"broker": "wss://broker.elsewhere.example:8884/mqtt"}
+    fragment = link("", others)
+
+    def opened(*brokers: str) -> Any:
+        bare.tab.page.evaluate(f"history.replaceState(null, '', '{fragment}')")
+        return bare.run("takePairing", *brokers)
+
+    for known in ([], ["wss://broker.example.com:8884"], ["ws://broker.elsewhere.example:8884"]):
+        with pytest.raises(Error, match=r"broker wss://broker.elsewhere.example:8884, which the page does not know"):
+            opened(*known)
+        assert "mutebridge=" not in bare.tab.address
+    assert bare.run("takePairing") is None
+    for known in (["wss://broker.example.com", "wss://broker.elsewhere.example:8884"], ["*"]):
+        assert opened(*known)["broker"] == others["broker"]
+    assert bare.run("takePairing")["broker"] == others["broker"]
 
 
 def test_it_needs_no_more_than_the_access_list_gives(tmp_path: Path, bare: Bare) -> None:

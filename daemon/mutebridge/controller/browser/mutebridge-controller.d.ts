@@ -162,8 +162,12 @@ export function readPairing(source: string | URL | Location | object): Pairing |
  * every script of this origin can read it), else the one kept, else null. TypeError or RangeError, with a message for
  * people, for a link that cannot be used, once: the address is clean after it. From then on, a link that is opened in
  * this tab loads the page anew.
+ *
+ * Anybody can make a link, and whoever has a softphone's broker can press its button. A link may therefore name a broker
+ * on this machine or one of `brokers` (ws:// or wss://, the path does not matter), and no other. "*" allows any, for a
+ * page whose Content-Security-Policy says which.
  */
-export function takePairing(): Pairing | null;
+export function takePairing(...brokers: string[]): Pairing | null;
 
 /** Forget what `takePairing` kept. */
 export function forgetPairing(): void;

@@ -27,9 +27,13 @@ export function readPairing(source) {
 /**
  * The pairing of this page: the one in its address, which is taken out of the address and kept, else the one kept.
  * Kept means: in localStorage, where every script of this origin can read it.
+ *
+ * Anybody can make a link and get a person to open it; whoever has the broker of a softphone can press its button. So a
+ * link may name a broker on this machine or one of `brokers`, and no other.
+ * @param {...string} brokers ws:// or wss:// URLs; "*": any, where a Content-Security-Policy says which
  * @returns {Pairing | null}
  */
-export function takePairing() {
+export function takePairing(...brokers) {
   addEventListener("hashchange", loadAnew); // once, however often it is added
   const { hash } = location;
   if (partOf(hash) === null) return keptPairing();
@@ -37,12 +41,24 @@ export function takePairing() {
   const address = location.pathname + location.search + (rest && `#${rest}`);
   history.replaceState(history.state, "", address); // first: the password must not stay there, even where it is bad
   const pairing = readPairing(hash);
+  if (pairing !== null) checkOwner(pairing.broker, brokers);
   try {
     localStorage.setItem(STORED, JSON.stringify(pairing));
   } catch {
     // A browser without storage asks for the link again.
   }
   return pairing;
+}
+
+/** @param {string} broker @param {string[]} known */
+function checkOwner(broker, known) {
+  const { hostname, origin } = new URL(broker);
+  const isHere = hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.");
+  if (isHere || known.includes("*") || known.some((url) => new URL(validBroker(url)).origin === origin)) return;
+  throw new TypeError(
+    `this link leads to the broker ${origin}, which the page does not know, so it is not followed; a page that is to ` +
+      `use that broker says so: takePairing("${origin}")`,
+  );
 }
 
 /** Of a link that is opened where its page is open already, a browser only changes the fragment. */

@@ -454,6 +454,19 @@ def test_a_second_softphone_of_that_name_is_told_apart_from_a_bad_network(
     other.wait("controller.status.connected")
 
 
+def test_a_broker_that_dies_again_and_again_soon_after_it_is_back_is_waited_for(
+    bare: Bare, broker: WebSocketBroker
+) -> None:
+    bare.make(broker.websocket_port)
+    bare.tab.page.evaluate("controller.start()")
+    bare.tab.page.evaluate("Math.random = () => 0")  # no wait before it tries again
+    for _ in range(7):
+        bare.wait("controller.status.connected")
+        broker.restart()
+        bare.wait("told.splice(0).some(({ connected }) => connected === false)")
+    bare.wait("controller.status.connected && !controller.status.problem")
+
+
 # --- the developer
 
 

@@ -26,7 +26,9 @@ __all__ = ["Broker", "BrokerSettings", "Problem", "ProblemKind", "Retained", "Tl
 STABLE_AFTER_S = 10.0  # a connection that lived this long starts the back-off anew
 TAKEOVER_WINDOW_S = 60.0
 FATAL_TAKEOVERS = 3  # told by the broker, which some do on MQTT 5
-FATAL_DROPS = 5  # guessed: the broker closed so many connections in a row, each accepted at once, soon after it was up
+# Guessed, since mosquitto 2.0.11 does not tell: so many connections in a row closed soon after they were up, while the
+# broker lived on. One that died cannot have published the will of the connection that was lost.
+FATAL_DROPS = 5
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ class Broker:
     At each connect it subscribes `subscriptions` (topic filter, QoS), waits for the broker's grant, publishes `births`
     and calls `on_up`; messages, retained ones included, follow it. (mosquitto grants even what its access list
     forbids.) `on_lost(reason)` comes once per `on_up`; `stop()` is not a loss. `on_fatal(problem)` comes at most once
-    and nothing after it: a callback raised (BUG), or the client id is taken over again and again (CLIENT_ID_TAKEN).
+    and nothing after it: a callback raised (BUG), or the client id is taken over again and again (CLIENT_ID_TAKEN). Some
+    brokers do not say that it is; with them it is told from their own death only if the will's topic is subscribed to.
 
     All callbacks run in the connection's thread and must be quick; they may call `publish()` and `stop()`. A message at
     QoS 1 comes twice only if its publisher sent it twice.
@@ -76,6 +79,7 @@ class Broker:
         self._attempt = 0
         self._takeovers: list[float] = []
         self._drops: list[float] = []
+        self._will_spoke = False  # our own, or that of another client with our id, heard in this connection
         self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
 
     # --- from any thread -----------------------------------------------------------------------------------------
@@ -167,6 +171,7 @@ class Broker:
         from mutebridge.edges.broker.connection import Connection  # noqa: PLC0415
 
         connection = Connection(self._settings, self._presence, self._protocol, self._came_up, self._deliver)
+        self._will_spoke = False
         self._connection = connection
         if self._stopping.is_set():  # stop() may have looked before there was a connection
             connection.leave()
@@ -185,6 +190,8 @@ class Broker:
             self._on_up()
 
     def _deliver(self, topic: str, payload: bytes, retained: bool) -> None:
+        if payload == self._presence.will.payload and topic == self._presence.will.topic:
+            self._will_spoke = True
         if not self._stopping.is_set():
             self._on_message(topic, payload, retained)
 
@@ -221,7 +228,7 @@ class Broker:
         now = time.monotonic()
         self._takeovers = [at for at in self._takeovers if now - at < TAKEOVER_WINDOW_S]
         in_a_row = connection.up_at is not None and connection.hung_up and lived_s < STABLE_AFTER_S
-        self._drops = [at for at in self._drops if in_a_row and now - at < TAKEOVER_WINDOW_S]
+        self._drops = [at for at in self._drops if in_a_row and self._will_spoke and now - at < TAKEOVER_WINDOW_S]
         if connection.problem is not None and connection.problem.kind is ProblemKind.CLIENT_ID_TAKEN:
             self._takeovers.append(now)
         elif in_a_row:

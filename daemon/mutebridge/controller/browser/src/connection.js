@@ -26,7 +26,9 @@ const FAREWELL_TIMEOUT_S = 1;
 const MAX_PACKET_BYTES = 256 * 1024;
 const TAKEOVER_WINDOW_S = 60;
 const FATAL_TAKEOVERS = 3; // told by the broker; few do over WebSockets
-const FATAL_DROPS = 5; // in a row, each soon after it was up
+// In a row, each soon after it was up, while the broker lived on: one that died cannot have published the will of the
+// connection that was lost.
+const FATAL_DROPS = 5;
 // Reason codes of MQTT 5 (2.4); those of 3.1.1 are smaller.
 const UNSUPPORTED_PROTOCOL = [0x84, 0x01];
 const NOT_AUTHORISED = [0x86, 0x87, 0x04, 0x05];
@@ -54,6 +56,7 @@ export class Connection {
   #takeovers = [];
   /** @type {number[]} */
   #drops = [];
+  #willSpoke = false; // our own, or another client's of our id, heard in this connection
   #connectNow = () => {
     if (!this.#client && !this.#stopped && document.visibilityState === "visible") this.#connect();
   };
@@ -167,6 +170,7 @@ export class Connection {
       return;
     }
     this.#client = client;
+    this.#willSpoke = false;
     const mine = (/** @type {(...given: any[]) => void} */ react) => (/** @type {any[]} */ ...given) => {
       if (client === this.#client) react(...given);
     };
@@ -174,7 +178,10 @@ export class Connection {
     /** @type {WebSocket} */ (socket).addEventListener("open", () => (opened = true));
     this.#watch(CONNECT_TIMEOUT_S, `${url} does not answer: is it an MQTT broker?`);
     client.on("connect", mine(() => this.#subscribe(client)));
-    client.on("message", mine((topic, payload) => this.#settings.onMessage(topic, payload)));
+    client.on("message", mine((topic, payload) => {
+      if (topic === will.topic && new TextDecoder().decode(payload) === will.payload) this.#willSpoke = true;
+      this.#settings.onMessage(topic, payload);
+    }));
     client.on("disconnect", mine(({ reasonCode }) => this.#ended(this.#toldToGo(reasonCode))));
     client.on("close", mine(() => this.#closed(opened)));
     client.on("error", (error) => { // without a listener it would be thrown
@@ -223,7 +230,7 @@ export class Connection {
   #closed(opened) {
     // Where it only hung up on the CONNECT, the other version is next: it may have been the moment, not the version.
     if (opened && !this.#everUp) this.#protocolVersion = this.#protocolVersion === 5 ? 4 : 5;
-    if (this.#up) this.#drops = this.#isStable() ? [] : lately(this.#drops);
+    if (this.#up) this.#drops = this.#isStable() ? [] : lately(this.#willSpoke ? this.#drops : []);
     this.#ended(opened ? "the connection to the broker broke" : this.#unreachable());
   }
 

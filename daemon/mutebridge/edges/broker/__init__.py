@@ -39,8 +39,8 @@ class Broker:
     At each connect it subscribes `subscriptions` (topic filter, QoS), waits for the broker's grant, publishes `births`
     and calls `on_up`; messages, retained ones included, follow it. (mosquitto grants even what its access list
     forbids.) `on_lost(reason)` comes once per `on_up`; `stop()` is not a loss. `on_fatal(problem)` comes at most once
-    and nothing after it: a callback raised (BUG), or the client id is taken over again and again (CLIENT_ID_TAKEN). Some
-    brokers do not say that it is; with them it is told from their own death only if the will's topic is subscribed to.
+    and nothing after it: a callback raised (BUG), or the client id is taken over again and again (CLIENT_ID_TAKEN).
+    Where the broker does not say that it is, it is told only if the will's topic is among the subscriptions.
 
     All callbacks run in the connection's thread and must be quick; they may call `publish()` and `stop()`. A message at
     QoS 1 comes twice only if its publisher sent it twice.

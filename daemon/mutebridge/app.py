@@ -11,7 +11,8 @@ Decisions
     One lock and no loop, instead of one thread with a selector. hidapi offers no file descriptor, opening and closing a
     tty can block for seconds, and so can connecting to a broker: each of these would have needed its thread all the
     same, with a queue and a change of threads on the way of each press.
-    The clock is CLOCK_BOOTTIME, which goes on while the workstation sleeps: a mic state from before is old afterwards.
+    The clock is CLOCK_BOOTTIME, which goes on while the workstation sleeps: a mic state from before is old afterwards,
+    and what was due meanwhile is due at once (`edges/alarm.py`).
 """
 
 import contextlib
@@ -51,6 +52,7 @@ from mutebridge.core.events import (
     WriteLights,
 )
 from mutebridge.edges import journal_log, local_broker
+from mutebridge.edges.alarm import Alarm
 from mutebridge.edges.broker import Broker, BrokerSettings, Problem, ProblemKind, Retained
 from mutebridge.edges.local_broker import LocalBrokerError
 from mutebridge.edges.service_manager import ServiceNotifier
@@ -96,6 +98,7 @@ class App:
         self._devices_to_tell: dict[str, DeviceState | None] = {}
         self._exit_code: int | None = None
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._alarm = Alarm()
         self._signals: deque[int] = deque()
         self._attachments = Attachments(self.feed, now_s, configuration.load_profiles())
         self._broker = self._new_broker()
@@ -139,9 +142,10 @@ class App:
                 self.feed(TimeCame())
             if self._tell_at is not None and self._tell_at <= now_s():
                 self._tell()
-            wake_at = self._woken_at = self._wake_at
+            self._woken_at = self._wake_at
+            self._alarm.set(self._woken_at)
         self._service.feed_watchdog()
-        select.select([self._wake_read], [], [], self._sleep_s(wake_at))
+        select.select([self._wake_read, self._alarm.fileno()], [], [], self._service.watchdog_in_s())
         self._drain_wake_pipe()
         while self._signals:
             self._received(self._signals.popleft())
@@ -152,10 +156,6 @@ class App:
         if wake_at is None or self._tell_at is None:
             return self._tell_at if wake_at is None else wake_at
         return min(wake_at, self._tell_at)
-
-    def _sleep_s(self, wake_at: float | None) -> float | None:
-        sleeps = [s for s in (self._service.watchdog_in_s(), wake_at and wake_at - now_s()) if s is not None]
-        return max(0.0, min(sleeps)) if sleeps else None
 
     def _drain_wake_pipe(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -294,9 +294,13 @@ class _Node:
     def __init__(self, path: str, descriptor: bytes) -> None:
         self._device, self.fd = _open(path)
         self.watch = NodeWatch(self.fd)
-        if bytes(self._device.get_report_descriptor()) != descriptor:
+        try:
+            there = bytes(self._device.get_report_descriptor())
+        except OSError:
+            there = b""
+        if there != descriptor:
             self.close()
-            raise DeviceError(f"{path}: another device came in its place")
+            raise DeviceError(f"{path}: unplugged, or another device came in its place")
 
     def read_all(self) -> list[bytes]:
         """Return the reports that are there, in their order."""

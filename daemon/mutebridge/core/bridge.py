@@ -550,7 +550,7 @@ class Bridge:
     def _mic_known(self, controller: Controller, mic: Mic, before: Mic | None) -> None:
         """Take what the microphone of the current call does, `before` being what was known until now."""
         known = before.muted if before is not None else None
-        if known and not mic.muted:  # whatever mutes it next, that press did not
+        if known and not mic.muted and not controller.wished(self._now):  # whatever mutes it next, that press did not
             self._muted_by_last_press.pop(controller.name, None)
         ended = controller.commands.mic_arrived(mic, known, self._now)
         if ended is not None:

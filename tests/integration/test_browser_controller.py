@@ -390,21 +390,22 @@ def test_a_link_that_is_opened_where_its_page_is_open_already_loads_the_page(bar
     assert "mutebridge=" not in bare.tab.address
 
 
-def test_a_link_to_a_broker_that_the_page_does_not_know_is_not_followed(bare: Bare) -> None:
-    """Whoever has the broker of a softphone can press its button, and anybody can make a link."""
-    others = pairing(9) | {"broker": "wss://broker.elsewhere.example:8884/mqtt"}
+@pytest.mark.parametrize("host", ["broker.elsewhere.example:8884", "127.elsewhere.example:8884"])
+def test_a_link_to_a_broker_that_the_page_does_not_know_is_not_followed(bare: Bare, host: str) -> None:
+    """Whoever has the broker of a softphone can press its button, and anybody can make a link, and name a host."""
+    others = pairing(9) | {"broker": f"wss://{host}/mqtt"}
     fragment = link("", others)
 
     def opened(*brokers: str) -> Any:
         bare.tab.page.evaluate(f"history.replaceState(null, '', '{fragment}')")
         return bare.run("takePairing", *brokers)
 
-    for known in ([], ["wss://broker.example.com:8884"], ["ws://broker.elsewhere.example:8884"]):
-        with pytest.raises(Error, match=r"broker wss://broker.elsewhere.example:8884, which the page does not know"):
+    for known in ([], ["wss://broker.example.com:8884"], [f"ws://{host}"]):
+        with pytest.raises(Error, match=rf"broker wss://{host}, which the page does not know"):
             opened(*known)
         assert "mutebridge=" not in bare.tab.address
     assert bare.run("takePairing") is None
-    for known in (["wss://broker.example.com", "wss://broker.elsewhere.example:8884"], ["*"]):
+    for known in (["wss://broker.example.com", f"wss://{host}"], ["*"]):
         assert opened(*known)["broker"] == others["broker"]
     assert bare.run("takePairing")["broker"] == others["broker"]
 

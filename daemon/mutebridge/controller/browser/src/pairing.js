@@ -53,8 +53,8 @@ export function takePairing(...brokers) {
 /** @param {string} broker @param {string[]} known */
 function checkOwner(broker, known) {
   const { hostname, origin } = new URL(broker);
-  const isHere = hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.");
-  if (isHere || known.includes("*") || known.some((url) => new URL(validBroker(url)).origin === origin)) return;
+  if (isLoopback(hostname) || known.includes("*")) return;
+  if (known.some((url) => new URL(validBroker(url)).origin === origin)) return;
   throw new TypeError(
     `this link leads to the broker ${origin}, which the page does not know, so it is not followed; a page that is to ` +
       `use that broker says so: takePairing("${origin}")`,
@@ -118,6 +118,11 @@ function checked(said) {
     password: String(password),
     prefix: validPrefix(String(prefix ?? DEFAULT_PREFIX)),
   };
+}
+
+/** @param {string} hostname as a URL has it */
+export function isLoopback(hostname) {
+  return /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
 }
 
 /** @param {string} broker @returns {string} TypeError unless it is the URL of a WebSocket */

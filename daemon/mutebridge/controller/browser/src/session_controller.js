@@ -21,12 +21,10 @@ import { SteadyClock } from "./clock.js";
 import { Connection } from "./connection.js";
 import { DEFAULT_PREFIX, PayloadError, callState, decodeAvailability, decodeObject, validName } from "./contract.js";
 import { Leadership } from "./leadership.js";
-import { validBroker } from "./pairing.js";
+import { isLoopback, validBroker } from "./pairing.js";
 import { ControllerProtocol } from "./protocol.js";
 import { Refused } from "./refused.js";
 import { Timers } from "./timers.js";
-
-const LOOPBACK = /^(localhost|.*\.localhost|127(\.\d+){3}|\[::1\])$/;
 
 export class SessionController extends EventTarget {
   #options;
@@ -57,7 +55,7 @@ export class SessionController extends EventTarget {
     const { broker, station, name = "softphone", prefix = DEFAULT_PREFIX, heartbeatS = 5, allowPlaintext } = options;
     if (broker === undefined) throw new TypeError("no broker: is this page paired? takePairing() is null if not");
     const url = new URL(validBroker(broker));
-    if (url.protocol === "ws:" && !LOOPBACK.test(url.hostname)) {
+    if (url.protocol === "ws:" && !isLoopback(url.hostname)) {
       const https = location.protocol === "https:"; // no browser lets such a page, whatever is allowed here
       const way = https ? "" : ", or set allowPlaintext and know the risk";
       if (https || !allowPlaintext) throw new TypeError(`broker ${broker}: on another machine use wss:${way}`);

@@ -130,7 +130,8 @@ def test_a_refusing_boom_arm_is_never_taken_for_a_press(
     toggles = [event for event in desk.events if isinstance(event, MuteToggled)]
     asks = [event for event in desk.events if isinstance(event, MuteAsked)]
     assert all(ask.muted for ask in asks)
-    assert len(toggles) + len(asks) == desk.told + desk.refused
+    if not model.firmware.repeats_s or latency_s < 0.5:  # else a press and the repeat of one may look alike
+        assert len(toggles) + len(asks) == desk.told + desk.refused
     assert len(asks) >= desk.refused - desk.told
 
 

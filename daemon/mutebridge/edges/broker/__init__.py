@@ -27,7 +27,8 @@ STABLE_AFTER_S = 10.0  # a connection that lived this long starts the back-off a
 TAKEOVER_WINDOW_S = 60.0
 FATAL_TAKEOVERS = 3  # told by the broker, which some do on MQTT 5
 # Guessed, since mosquitto 2.0.11 does not tell: so many connections in a row closed soon after they were up, while the
-# broker lived on. One that died cannot have published the will of the connection that was lost.
+# broker lived on. One that died cannot have published the will of the connection that was lost; an older one that it
+# stored before, and brings back each time that it dies, is still taken for that.
 FATAL_DROPS = 5
 
 _log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ const MAX_PACKET_BYTES = 256 * 1024;
 const TAKEOVER_WINDOW_S = 60;
 const FATAL_TAKEOVERS = 3; // told by the broker; few do over WebSockets
 // In a row, each soon after it was up, while the broker lived on: one that died cannot have published the will of the
-// connection that was lost.
+// connection that was lost (an older one that it stored, and brings back each time, is taken for that).
 const FATAL_DROPS = 5;
 // Reason codes of MQTT 5 (2.4); those of 3.1.1 are smaller.
 const UNSUPPORTED_PROTOCOL = [0x84, 0x01];

@@ -92,7 +92,7 @@ def test_a_call_with_a_headset(phones: Phones, desk: Desk) -> None:
         desk.wait_for_devices(1)
         desk.softphone.do("ring")
         wait_until(lambda: model.headset.lamps == RING_LED, "ringing")
-        pause(0.6)  # a press in the moment in which the lamps are written would be taken for their echo
+        pause(2)  # a press in the moment in which the lamps are written would be taken for their echo
         headset.act(model.press)
         # Some models do not tell it.
         wait_until(lambda: desk.presses >= told + model.told, "word of the press while it rings")
@@ -100,7 +100,7 @@ def test_a_call_with_a_headset(phones: Phones, desk: Desk) -> None:
         wait_until_agreed(desk, model, muted=False)
         assert desk.commands == asked, "a press while it rings"
         for muted in (True, False, True):
-            pause(0.5)  # no double of the last one
+            pause(1)  # no double of the last one
             headset.act(model.press)
             wait_until_agreed(desk, model, muted)
         assert desk.commands == asked + 3

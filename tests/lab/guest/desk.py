@@ -131,16 +131,21 @@ class Desk:
 
 
 def agree(desk: Desk, model: Model, muted: bool | None = None) -> bool:
-    """Whether microphone, mute lamp and the headset's own state are one, in a call that the headset shows."""
+    """Whether microphone, mute lamp and the headset's own state are one, in a call that the headset shows.
+
+    And the bridge knows it: before it heard of the microphone the lamp is as dark as for a live one.
+    """
     lamps, mic = model.headset.lamps, desk.softphone.mic
     own = model.headset.muted if not model.headset.firmware.maintained else mic
     states = {mic, bool(lamps & MUTE_LED), own} | (set() if muted is None else {muted})
-    return len(states) == 1 and bool(lamps & OFF_HOOK_LED)
+    known = {device["lights"]["mic"] for device in desk.devices().values()}
+    return len(states) == 1 and bool(lamps & OFF_HOOK_LED) and known == {"muted" if mic else "live"}
 
 
 def wait_until_agreed(desk: Desk, model: Model, muted: bool | None = None) -> None:
     def seen() -> str:
-        return f"mic {desk.softphone.mic}, lamps {model.headset.lamps:#x}, headset {model.headset.muted}"
+        shown = [device["lights"]["mic"] for device in desk.devices().values()]
+        return f"mic {desk.softphone.mic}, lamps {model.headset.lamps:#x}, headset {model.headset.muted}, shown {shown}"
 
     try:
         wait_until(lambda: agree(desk, model, muted), "agreement", 30)

@@ -99,6 +99,22 @@ def test_presses_in_a_call_are_counted_and_all_agree(
         assert desk.muted() is (sum(told) % 2 == 1)
 
 
+@settings(max_examples=60, deadline=None)
+@given(presses=st.lists(gaps, max_size=8), latency_s=latencies, write_s=writes)
+@example(presses=[2.5, 0.004], latency_s=0.002, write_s=0.0002)
+def test_a_press_that_is_taken_for_a_double_leaves_all_agreed(
+    presses: list[float], latency_s: float, write_s: float
+) -> None:
+    """No person is so fast, but reports bear no time, and a busy machine reads them in bunches."""
+    model = MODELS["plantronics"]
+    desk = Desk(model.firmware, model.profile, latency_s=latency_s, write_s=write_s)
+    desk.connect()
+    for gap_s in presses:
+        desk.press(gap_s)
+    desk.run(8)
+    assert desk.agrees()
+
+
 @pytest.mark.parametrize("name", ["jabra", "plantronics", "epos", "epos, off-hook"])
 @settings(max_examples=60, deadline=None)
 @given(story=st.lists(st.tuples(st.sampled_from(["arm", "press", "page"]), by_hand), max_size=8), latency_s=latencies)

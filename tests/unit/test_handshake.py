@@ -256,6 +256,20 @@ def test_doubles_count_once_and_a_persons_quick_double_press_counts_twice() -> N
     assert events(session(), (0.0, PRESS), (0.003, PRESS)) == [TOGGLED] * 2
 
 
+def test_a_press_that_counts_as_a_double_has_the_lamp_written_once_more() -> None:
+    """It has moved the headset's own mute state, and the lamp brings that back."""
+    doubling = session(DOUBLES)
+    assert events(doubling, (0.0, PRESS), (0.003, PRESS)) == [TOGGLED]
+    doubling.show(MUTED, 0.02)
+    assert doubling.wake_at is None
+    assert events(doubling, (1.0, PRESS)) == [TOGGLED]
+    assert doubling.show(IN_CALL, 1.002) == [MUTE_OFF]
+    assert events(doubling, (1.003, PRESS), (1.004, PRESS), (1.007, PRESS)) == []
+    assert doubling.wake_at == pytest.approx(1.757)
+    assert doubling.timed(1.76) == ([], [MUTE_OFF])
+    assert doubling.wake_at is None
+
+
 def test_echo_takes_one_report_for_each_change_of_the_lamp_within_its_window() -> None:
     echoing = session(ECHOES)
     echoing.show(MUTED, 0)

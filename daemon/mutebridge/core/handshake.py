@@ -12,9 +12,10 @@ changed. The mute lamp is lit exactly when the microphone is known to be muted, 
   by itself. The answer stands until the bridge has settled the press, one second at most; then the lamp tells the truth
   again, and the headset follows it.
 
-After every press that leaves the lamp as it was (ignored, refused, timed out, taken back), the lamp is written once
-more, because the headset's own state has moved. A device that answers such rewrites with reports gets no more of them;
-one that is known to echo gets them when its person has let go for a while, so that no press is taken for the echo.
+After every press that leaves the lamp as it was (ignored, refused, timed out, taken back, or so soon after another that
+it counts as its double), the lamp is written once more, because the headset's own state has moved. A device that
+answers such rewrites with reports gets no more of them; one that is known to echo gets them when its person has let go
+for a while, so that no press is taken for the echo.
 
 What is not a press:
 
@@ -168,7 +169,11 @@ class HeadsetSession:
     def _pressed(self, act: Act, now: float) -> list[Event]:
         before, self._press.at = self._press.at, now
         if before is not None and now - before < self._profile.duplicate_within_ms / 1000:
+            self._press.doubles += 1
+            if self._press.doubles > 1 and self._may_rewrite:  # there was another press among them
+                self._resync_at = now + QUIET_FOR_REWRITE_S
             return []
+        self._press.doubles = 0
         if self._echo.takes(now):
             self._learn()
             return []
@@ -330,6 +335,7 @@ class _Press(msgspec.Struct):
     answer: bool | None = None
     answered: bool = True
     wrote_mute: bool = False
+    doubles: int = 0  # that came after it
 
     def close(self) -> None:
         self.open = False

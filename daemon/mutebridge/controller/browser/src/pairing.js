@@ -41,7 +41,7 @@ export function takePairing(...brokers) {
   const address = location.pathname + location.search + (rest && `#${rest}`);
   history.replaceState(history.state, "", address); // first: the password must not stay there, even where it is bad
   const pairing = readPairing(hash);
-  if (pairing !== null) checkOwner(pairing.broker, brokers);
+  if (pairing !== null) checkKnown(pairing.broker, brokers);
   try {
     localStorage.setItem(STORED, JSON.stringify(pairing));
   } catch {
@@ -51,7 +51,7 @@ export function takePairing(...brokers) {
 }
 
 /** @param {string} broker @param {string[]} known */
-function checkOwner(broker, known) {
+function checkKnown(broker, known) {
   const { hostname, origin } = new URL(broker);
   if (isLoopback(hostname) || known.includes("*")) return;
   if (known.some((url) => new URL(validBroker(url)).origin === origin)) return;

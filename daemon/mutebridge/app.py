@@ -196,10 +196,10 @@ class App:
     # --- decisions and actions
 
     def _new_bridge(self) -> Bridge:
-        return Bridge(lambda: secrets.token_hex(8), unix_ms_at_zero=lambda: (time.time() - now_s()) * 1000)
+        return Bridge(lambda: secrets.token_hex(8))
 
     def _decide(self, event: Event) -> None:
-        for action in self._bridge.handle(event, now_s()):
+        for action in self._bridge.handle(event, now_s(), time.time() * 1000):
             self._carry_out(action)
         wake_at = self._wake_at
         if wake_at is not None and (self._woken_at is None or wake_at < self._woken_at):

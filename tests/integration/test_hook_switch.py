@@ -43,7 +43,7 @@ class Workstation:
         self.told: queue.Queue[PressEvent] = queue.Queue()
         self.shown: queue.Queue[Lights] = queue.Queue()
         self.up = threading.Event()
-        self._bridge = Bridge(lambda: f"r{next(ids)}", unix_ms_at_zero=lambda: (time.time() - now_s()) * 1000)
+        self._bridge = Bridge(lambda: f"r{next(ids)}")
         self._lock = threading.RLock()
         online = Retained(TOPICS.bridge_availability, b"online")
         self.broker = Broker(
@@ -61,7 +61,7 @@ class Workstation:
 
     def feed(self, event: Event) -> None:
         with self._lock:
-            for action in self._bridge.handle(event, now_s()):
+            for action in self._bridge.handle(event, now_s(), time.time() * 1000):
                 match action:
                     case PublishCommand():
                         topic = TOPICS.controller(action.controller, "command")

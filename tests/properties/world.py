@@ -356,7 +356,7 @@ class World:
                 softphone.heard_online = True
         if isinstance(event, DeviceDetached):
             self.told.pop(event.device_id, None)
-        actions = self.bridge.handle(event, self.now)
+        actions = self.bridge.handle(event, self.now, self.now * 1000)
         self.check_hook(event, [action for action in actions if isinstance(action, PublishCommand)])
         for action in actions:
             self.carry_out(event, action)

@@ -69,8 +69,8 @@ def play(lines: list[str]) -> list[str]:
         at, words = line.split(maxsplit=1)
         moment = float(at)
         while bridge.wake_at is not None and bridge.wake_at < moment:
-            shown += _shown(wake := bridge.wake_at, bridge.handle(TimeCame(), wake))
-        shown += _shown(moment, bridge.handle(_event(words.split()), moment))
+            shown += _shown(wake := bridge.wake_at, bridge.handle(TimeCame(), wake, wake * 1000))
+        shown += _shown(moment, bridge.handle(_event(words.split()), moment, moment * 1000))
     return shown
 
 

@@ -42,7 +42,7 @@ class World:
         self.delay_s = delay_s
         self.softphone_s = softphone_s
         ids = itertools.count()
-        self.bridge = Bridge(lambda: f"r{next(ids)}", unix_ms_at_zero=lambda: 1e12)
+        self.bridge = Bridge(lambda: f"r{next(ids)}")
         self.controller = ControllerProtocol(
             "desk", "phone", epoch="e", clock=Clock(wall_ms=5e11, monotonic_s=0.0), prefix=TOPICS.prefix
         )
@@ -63,7 +63,7 @@ class World:
         self.sleep(1)
 
     def tell(self, event: Event) -> None:
-        for action in self.bridge.handle(event, self.now):
+        for action in self.bridge.handle(event, self.now, 1e12 + self.now * 1000):
             if isinstance(action, PublishCommand):
                 if self.lose:
                     self.lose -= 1

@@ -1,7 +1,7 @@
 """The one place of decision: every event, wherever it comes from, becomes actions here.
 
-`Bridge.handle(event, now)` takes an event and the time and returns what is to be done, in order; `wake_at` says when it
-wants `TimeCame`. It knows no report, topic or serial line.
+`Bridge.handle(event, now, unix_ms)` takes an event and the time and returns what is to be done, in order; `wake_at`
+says when it wants `TimeCame`. It knows no report, topic or serial line.
 
 A press goes through the *gate*: broker up, controller online, its call connected. What it asks for (`press_modes`)
 becomes absolute commands to the controllers concerned (`commands`); their mic-state events (`controller_state`) are the
@@ -81,19 +81,14 @@ _HOOK_WORDS = {Action.ANSWER: "answering", Action.HANG_UP: "hanging up"}
 
 
 class Bridge:
-    """The state of one station. Times are seconds of one monotonic clock.
+    """The state of one station. `new_id` returns a fresh unguessable id at each call."""
 
-    `new_id` returns a fresh unguessable id at each call. `unix_ms_at_zero` returns the Unix time in milliseconds at
-    moment 0 of the monotonic clock; it dates commands to controllers whose own clock is not known. It is asked for each
-    of them, since a wall clock is set, most often just after the start of a machine.
-    """
-
-    def __init__(self, new_id: Callable[[], str], unix_ms_at_zero: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, new_id: Callable[[], str]) -> None:
         self._new_id = new_id
-        self._unix_ms_at_zero = unix_ms_at_zero
         self._life = new_id()
         self._presses = 0
         self._now = 0.0
+        self._unix_ms = 0.0
         self._broker_up = False
         self._controllers: dict[str, Controller] = {}
         self._too_many_said = False
@@ -102,9 +97,14 @@ class Bridge:
         self._commands: list[BridgeAction] = []
         self._rest: list[BridgeAction] = []
 
-    def handle(self, event: Event, now: float) -> list[BridgeAction]:
-        """Take one event; returns what is to be done, in order."""
-        self._now = now
+    def handle(self, event: Event, now: float, unix_ms: float) -> list[BridgeAction]:
+        """Take one event; returns what is to be done, in order.
+
+        `now` is in seconds of a monotonic clock. `unix_ms` is the same moment as the wall clock says it, in
+        milliseconds of Unix time: it dates commands to controllers whose own clock is not known, and may be set at
+        any time, most often just after the start of a machine.
+        """
+        self._now, self._unix_ms = now, unix_ms
         self._commands, self._rest = [], []
         self._let_lapse()
         self._take(event)
@@ -379,7 +379,7 @@ class Bridge:
             return self._now * 1000 - offset_ms
         if clock.newest_at_ms is not None:
             return clock.newest_at_ms
-        return self._now * 1000 + self._unix_ms_at_zero()
+        return self._unix_ms
 
     def _reported(self, controller: Controller) -> bool:
         """Whether this standing wish was reported as sent already; it is from now on."""

@@ -175,7 +175,7 @@ class Desk:
         self.session.written(report, self.now, ok=not self.writes_fail)
 
     def _feed(self, event: Event) -> None:
-        for action in self._bridge.handle(event, self.now):
+        for action in self._bridge.handle(event, self.now, self.now * 1000):
             self._carry_out(action)
 
     def _carry_out(self, action: BridgeAction) -> None:

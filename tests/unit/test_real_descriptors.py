@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.unit.headsets import shared_descriptors
+from tests.unit.headsets.fields import usage_at
 from tests.unit.test_descriptor_text import hid_recorder, usbhid_dump
 
 from mutebridge.config import load_profiles
@@ -52,7 +53,7 @@ def _has_array(rd: ReportDescriptor, direction: Direction, expected: dict[str, A
         ):
             continue
         if selectors:
-            return [field.usage_at(n) for n in range(len(selectors) + 1)] == [*selectors, None]
+            return [usage_at(field, n) for n in range(len(selectors) + 1)] == [*selectors, None]
         whole = field.usages[0]
         return (whole.page, whole.first, whole.last) == (first["page"], first["usage"], last["usage"])
     return False
@@ -72,7 +73,7 @@ def test_real_device_has_the_fields_that_others_found(device: dict[str, Any], di
             for field in rd.fields
             if field.direction is direction and not field.array
             for position in range(field.count)
-            if field.usage_at(position) == usage_ and _agrees(field, field.bit + position * field.size, expected)
+            if usage_at(field, position) == usage_ and _agrees(field, field.bit + position * field.size, expected)
         ]
         assert at, expected
 
@@ -112,7 +113,7 @@ def test_second_opinion_agrees(device: dict[str, Any]) -> None:
         starts = 8 if field.report_id else 0
         at = {f.start - starts: f for f in report if f.usage or f.usages}
         for position in range(1 if field.array else field.count):
-            usage_ = field.usage_at(position)
+            usage_ = usage_at(field, position)
             assert usage_ is not None
             if not field.size or usage_[1] == 0:
                 continue

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from tests.unit.headsets.fields import usage_at
 from tests.unit.headsets.items import (
     APPLICATION,
     ARRAY,
@@ -121,7 +122,7 @@ def test_usage_page_binds_at_the_main_item_and_the_other_reading_is_kept() -> No
     rd = parse(headset(usage(0x07), usage_page(0x09), input_(VARIABLE)))
     assert not list(rd.find(names.PROGRAMMABLE_BUTTON, Direction.INPUT))
     assert list(rd.find(names.PROGRAMMABLE_BUTTON, Direction.INPUT, either_page=True))
-    assert only(rd, names.BUTTON_7).field.usage_at(0) == names.BUTTON_7
+    assert usage_at(only(rd, names.BUTTON_7).field, 0) == names.BUTTON_7
 
 
 def test_usage_of_four_bytes_brings_its_page() -> None:
@@ -137,7 +138,7 @@ def test_usage_of_four_bytes_brings_its_page() -> None:
 
 def test_last_usage_is_repeated_when_there_are_too_few() -> None:
     rd = parse(headset(usage(0x20, 0x2F), count(4), input_(VARIABLE)))
-    assert [rd.fields[0].usage_at(n) for n in range(4)] == [names.HOOK_SWITCH, *[names.PHONE_MUTE] * 3]
+    assert [usage_at(rd.fields[0], n) for n in range(4)] == [names.HOOK_SWITCH, *[names.PHONE_MUTE] * 3]
     assert only(rd, names.PHONE_MUTE).bit == 1
 
 
@@ -171,8 +172,8 @@ def test_array_value_counts_from_the_logical_minimum() -> None:
     assert place.field.array
     assert place.field.null_state
     assert (place.bit, place.value, place.field.size) == (0, 3, 2)
-    assert place.field.usage_at(2) == names.PHONE_MUTE
-    assert place.field.usage_at(3) is None
+    assert usage_at(place.field, 2) == names.PHONE_MUTE
+    assert usage_at(place.field, 3) is None
 
 
 @pytest.mark.parametrize(

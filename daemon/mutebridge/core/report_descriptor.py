@@ -129,15 +129,6 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
                 return position
         return None
 
-    def usage_at(self, position: int) -> Usage | None:
-        """Return the usage at a position: of a variable the last is repeated; of an array, beyond them is None."""
-        left = position
-        for usages in self.usages:
-            if left < len(usages):
-                return usages.page, usages.first + left
-            left -= len(usages)
-        return None if self.array else (self.usages[-1].page, self.usages[-1].last)
-
 
 class Place(msgspec.Struct, frozen=True):
     """Where a usage is: the control at `position` of a variable field, the value that selects it in an array."""

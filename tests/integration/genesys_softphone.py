@@ -88,13 +88,16 @@ class WebrtcSoftphone:
         answer = self.page.evaluate("([muted, id]) => softphone.setMute(muted, id)", [muted, call and call.id])
         return str(answer)
 
-    def wait_told(self, *said: str, **calls: Conversation) -> None:
+    def wait_told(self, *said: str, any_order: bool = False, **calls: Conversation) -> None:
         """Wait until this was told since the last time; calls go by the names of the keywords."""
         wanted = [self._named(each, calls) for each in said]
+        if any_order:
+            wanted.sort()
+        expression = "softphone.told.toSorted()" if any_order else "softphone.told"
         try:
-            self.page.wait_for_function("said => softphone.told.join() === said", arg=",".join(wanted))
+            self.page.wait_for_function(f"said => {expression}.join() === said", arg=",".join(wanted))
         except Exception as error:
-            told = self.page.evaluate("softphone.told")
+            told = self.page.evaluate(expression)
             raise AssertionError(f"told was {told}, wanted {wanted}") from error
         self.page.evaluate("() => void softphone.told.splice(0)")
 

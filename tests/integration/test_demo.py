@@ -151,7 +151,7 @@ def test_the_daemon_ends_with_a_demo_that_is_killed(broker: LocalBroker, tmp_pat
 
 
 class Terminal:
-    """A terminal in which a program runs."""
+    """A terminal in which a program runs; what it leaves when it is killed is left in `home`."""
 
     def __init__(self, args: list[str], home: Path) -> None:
         self.board, line = pty.openpty()
@@ -160,7 +160,7 @@ class Terminal:
         self.settings = termios.tcgetattr(self.board)
         self._stream = pyte.ByteStream(self._screen)
         self._all = b""
-        env = {**os.environ, "TERM": "xterm-256color", "HOME": str(home)}
+        env = {**os.environ, "TERM": "xterm-256color", "HOME": str(home), "TMPDIR": str(home)}
         self.process = subprocess.Popen(args, stdin=line, stdout=line, stderr=line, env=env, start_new_session=True)
         os.close(line)
 

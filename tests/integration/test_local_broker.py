@@ -151,15 +151,16 @@ def test_mosquitto_serves_until_the_end_of_the_block() -> None:
 
 
 @pytest.mark.broker
-def test_mosquitto_ends_with_a_parent_that_is_killed() -> None:
+def test_mosquitto_ends_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
         "from mutebridge.edges.local_broker import bring_up\n"
         "with bring_up(prefer_existing=False) as broker:\n"
         "    print(broker.port, flush=True)\n"
         "    input()\n"
     )
+    env = with_source() | {"TMPDIR": str(tmp_path)}  # its folder stays behind
     parent = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=with_source()
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
     assert parent.stdout is not None
     port = int(parent.stdout.readline())
